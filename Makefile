@@ -1,0 +1,79 @@
+# libironic_disk: `make demo` runs the main job from one end to the other, `make test` shows what has to hold.
+# Both install what they need first, and say so; on a machine that has it, neither uses the network.
+
+# Debian's own Python, whatever else is on PATH: the system packages of bindep.txt are built for it.
+PYTHON ?= /usr/bin/python3
+VENV ?= .venv
+BOOT ?= bios
+
+BIN := $(VENV)/bin
+SUDO := $(if $(filter-out 0,$(shell id -u)),sudo env PYTHONDONTWRITEBYTECODE=1)
+PYTEST := $(SUDO) $(BIN)/python -m pytest
+CODE := $(wildcard libironic_disk lab examples benchmarks tests)
+
+# Debian's file system and GRUB programs are here, and a plain `su` leaves it out.
+export PATH := $(PATH):/usr/sbin:/sbin
+
+# The virtual environment is known by what it was made from, so that a fresh checkout's file times do not matter.
+SOURCES := setup.cfg pyproject.toml constraints.txt
+STAMP := $(VENV)/.installed-$(shell (echo $(CURDIR) $(PYTHON); cat $(SOURCES)) | sha256sum | cut -c 1-16)
+
+.PHONY: help demo test lint types docs unit loopdevices machines bench venv system constraints clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: PROFILES += demo
+demo: venv ## build a Debian image, deploy it onto a disk file and boot that in QEMU (BOOT=bios or BOOT=uefi)
+	$(SUDO) $(BIN)/python -m examples.demo --boot $(BOOT)
+
+test: PROFILES += demo test
+test: lint types docs ## everything: lint, types, docs, then all tests as root
+	$(PYTEST)
+
+lint: venv ## ruff: rules and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: venv ## mypy --strict
+	$(BIN)/mypy $(CODE)
+
+docs: venv ## build the documentation; a warning is an error
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -b html docs docs/_build/html
+
+unit: venv ## the tests that need neither loop devices nor QEMU
+	$(PYTEST) -m 'not loopdevice and not machine'
+
+loopdevices: PROFILES += test
+loopdevices: venv ## the tests on loop devices
+	$(PYTEST) -m loopdevice
+
+machines: PROFILES += demo test
+machines: venv ## the tests that boot what they deployed
+	$(PYTEST) -m machine
+
+bench: PROFILES += test
+bench: venv ## the benchmarks
+	$(SUDO) $(BIN)/python -m benchmarks
+
+venv: $(STAMP)
+
+$(STAMP): | system
+	@echo "$(VENV): installing the versions of constraints.txt"
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt pip setuptools wheel
+	PYTHONWARNINGS=ignore $(BIN)/pip install --quiet --constraint constraints.txt --no-build-isolation \
+		--editable '.[demo,docs,test]'
+	rm -f $(VENV)/.installed-*
+	touch $@
+
+system: PROFILES += build
+system:
+	@tools/install-system-packages $(sort $(PROFILES))
+
+constraints: ## take the newest versions of everything into constraints.txt
+	tools/pin-versions $(PYTHON)
+
+clean: ## remove everything that was made here, the Debian image too
+	$(SUDO) rm -rf $(VENV) .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache docs/_build *.egg-info
+	find . -name __pycache__ -prune -exec $(SUDO) rm -rf {} +
