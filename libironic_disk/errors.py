@@ -1,0 +1,403 @@
+"""Every error this package raises, as one tree.
+
+The sentence of an error is built from its fields, so a caller may show ``str(error)`` to an operator and act on the
+fields without parsing text::
+
+    DiskError
+    ├── RequestError              the request can't be carried out; nothing was written
+    │   ├── LayoutInvalid         the description contradicts itself
+    │   ├── DocumentInvalid       a JSON document that isn't what it should be
+    │   ├── LayoutDoesNotFit      it needs more bytes than there are
+    │   ├── TableLimit            the partition table can't express it
+    │   ├── PreservationRefused   what should be kept isn't what is on the disk
+    │   ├── ConfigDriveInvalid    not a config drive, or a malformed one
+    │   ├── ConfigDriveTooLarge   larger than the limit, before or after decompression
+    │   ├── ImageRefused          unsafe, damaged or unsupported image
+    │   ├── FormatMismatch        the image isn't of the format it was declared to be
+    │   ├── ImageTooLarge         it doesn't fit where it should be written
+    │   ├── BootImpossible        firmware, table and disk can't boot together
+    │   ├── KernelParametersInvalid  a kernel parameter that can't be passed on as it is
+    │   └── ToolMissing           a program isn't installed; names its package
+    ├── DeviceError               something about a disk
+    │   ├── NotABlockDevice
+    │   ├── DeviceReadOnly
+    │   ├── DeviceBusy            names every mount, swap area and holder
+    │   ├── DeviceLocked          another process kept the lock until the deadline
+    │   ├── PlanOutdated          the disk isn't the one that was planned for
+    │   ├── TableInvalid          bytes that are no valid partition table
+    │   ├── NodeMissing           the kernel never showed a partition
+    │   └── DeviceFailed          the kernel reported an input/output error
+    ├── ProgramError              a program that was run
+    │   ├── ProgramFailed
+    │   └── ProgramTimedOut
+    ├── PathFailed                something inside a file system isn't what it should be
+    ├── SourceFailed              an image or config drive couldn't be read to its end
+    └── Cancelled                 the caller's own wish
+"""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Self
+
+from libironic_disk.units import in_words
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def _rebuild(kind: type[DiskError], values: dict[str, object], aftermath: list[str]) -> DiskError:
+    error = kind(**values)
+    error.aftermath.extend(aftermath)
+    return error
+
+
+def add_aftermath(error: BaseException, words: str) -> None:
+    """Add to an error, of whatever kind, in which state it left things or what else went wrong on the way out."""
+    if isinstance(error, DiskError):
+        error.aftermath.append(words)
+    else:
+        error.add_note(words)
+
+
+@dataclass(kw_only=True, eq=False)
+class DiskError(Exception):
+    """Root of the tree: catching it catches whatever this package raises on purpose.
+
+    ``aftermath`` says in which state things were left, and names errors of cleaning up: they never replace the first.
+    """
+
+    aftermath: list[str] = field(default_factory=list, init=False, repr=False)
+
+    def __str__(self) -> str:
+        return "; ".join([self._sentence(), *self.aftermath])
+
+    def _sentence(self) -> str:
+        return type(self).__name__
+
+    def __reduce__(self) -> tuple[Callable[..., Self], tuple[type[Self], dict[str, object], list[str]]]:
+        # Exception's own pickling passes positional arguments, which keyword-only fields refuse.
+        values = {each.name: getattr(self, each.name) for each in fields(self) if each.init}
+        return _rebuild, (type(self), values, self.aftermath)  # type: ignore[return-value]
+
+
+@dataclass(kw_only=True, eq=False)
+class RequestError(DiskError):
+    """The request can't be carried out as it stands; nothing was written."""
+
+
+@dataclass(kw_only=True, eq=False)
+class LayoutInvalid(RequestError):
+    """The description contradicts itself; ``problems`` lists every defect, not only the first."""
+
+    problems: tuple[str, ...]
+
+    def _sentence(self) -> str:
+        return f"the layout is invalid: {'; '.join(self.problems)}"
+
+
+@dataclass(kw_only=True, eq=False)
+class DocumentInvalid(RequestError):
+    """A JSON document isn't the layout or plan it should be; ``problems`` names each defect with its path."""
+
+    kind: str
+    problems: tuple[str, ...]
+
+    def _sentence(self) -> str:
+        return f"not a valid {self.kind} document: {'; '.join(self.problems)}"
+
+
+@dataclass(kw_only=True, eq=False)
+class LayoutDoesNotFit(RequestError):
+    """The layout needs ``wanted`` bytes where only ``available`` are usable."""
+
+    device: str
+    wanted: int
+    available: int
+    detail: str = ""
+
+    def _sentence(self) -> str:
+        more = f" ({self.detail})" if self.detail else ""
+        return (
+            f"the layout needs {in_words(self.wanted)} but {self.device} has {in_words(self.available)} usable{more}; "
+            "take a larger disk or smaller partitions"
+        )
+
+
+@dataclass(kw_only=True, eq=False)
+class TableLimit(RequestError):
+    """The kind of partition table can't express what was asked for."""
+
+    device: str
+    limit: str
+
+    def _sentence(self) -> str:
+        return f"{self.device}: {self.limit}"
+
+
+@dataclass(kw_only=True, eq=False)
+class PreservationRefused(RequestError):
+    """A partition should be kept, but the table on the disk isn't the one the layout describes."""
+
+    device: str
+    differences: tuple[str, ...]
+
+    def _sentence(self) -> str:
+        return (
+            f"nothing on {self.device} was changed: the partition to keep can't be proven to be there: "
+            f"{'; '.join(self.differences)}"
+        )
+
+
+@dataclass(kw_only=True, eq=False)
+class ConfigDriveInvalid(RequestError):
+    """Not a config drive. Its contents are never part of the message."""
+
+    reason: str
+
+    def _sentence(self) -> str:
+        return f"the config drive is malformed: {self.reason}"
+
+
+@dataclass(kw_only=True, eq=False)
+class ConfigDriveTooLarge(RequestError):
+    """The config drive passes ``limit`` bytes; ``found`` is how far it was read."""
+
+    limit: int
+    found: int
+
+    def _sentence(self) -> str:
+        return (
+            f"the config drive has at least {in_words(self.found)}, the limit is {in_words(self.limit)}; "
+            "raise the limit if that is wanted"
+        )
+
+
+@dataclass(kw_only=True, eq=False)
+class ImageRefused(RequestError):
+    """The image is unsafe, damaged or of a kind that this package doesn't write."""
+
+    image: str
+    reason: str
+
+    def _sentence(self) -> str:
+        return f"image {self.image} is refused: {self.reason}"
+
+
+@dataclass(kw_only=True, eq=False)
+class FormatMismatch(RequestError):
+    """The image was declared as one format and is another."""
+
+    image: str
+    declared: str
+    found: str
+
+    def _sentence(self) -> str:
+        return f"image {self.image} was declared as {self.declared} but its bytes are {self.found}"
+
+
+@dataclass(kw_only=True, eq=False)
+class ImageTooLarge(RequestError):
+    """The image has ``wanted`` bytes, its target only ``available``."""
+
+    image: str
+    target: str
+    wanted: int
+    available: int
+
+    def _sentence(self) -> str:
+        return (
+            f"image {self.image} unpacks to {in_words(self.wanted)}, {self.target} has {in_words(self.available)}; "
+            "enlarge the partition"
+        )
+
+
+@dataclass(kw_only=True, eq=False)
+class BootImpossible(RequestError):
+    """Firmware, partition table, disk and image can't boot together; ``reason`` says which of them and why."""
+
+    device: str
+    reason: str
+
+    def _sentence(self) -> str:
+        return f"{self.device} could not boot: {self.reason}"
+
+
+@dataclass(kw_only=True, eq=False)
+class KernelParametersInvalid(RequestError):
+    """A kernel parameter, or all of them together, can't be passed on as it is."""
+
+    parameter: str
+    reason: str
+
+    def _sentence(self) -> str:
+        return f"kernel parameter {self.parameter!r} is refused: {self.reason}"
+
+
+@dataclass(kw_only=True, eq=False)
+class ToolMissing(RequestError):
+    """A program that the work needs isn't installed."""
+
+    tool: str
+    package: str
+
+    def _sentence(self) -> str:
+        return f"{self.tool} is not installed; it comes with the package {self.package}"
+
+
+@dataclass(kw_only=True, eq=False)
+class DeviceError(DiskError):
+    """Something about the disk at ``device``."""
+
+    device: str
+
+
+@dataclass(kw_only=True, eq=False)
+class NotABlockDevice(DeviceError):
+    """The path names nothing, or something that isn't a block device."""
+
+    found: str
+
+    def _sentence(self) -> str:
+        return f"{self.device} is not a block device but {self.found}; for a plain file say so with its sector size"
+
+
+@dataclass(kw_only=True, eq=False)
+class DeviceReadOnly(DeviceError):
+    """The kernel refuses writes to the disk."""
+
+    def _sentence(self) -> str:
+        return f"{self.device} is read-only; clear its write protection first"
+
+
+@dataclass(kw_only=True, eq=False)
+class DeviceBusy(DeviceError):
+    """Somebody uses the disk or a part of it; ``users`` names each."""
+
+    users: tuple[str, ...]
+
+    def _sentence(self) -> str:
+        return f"{self.device} is in use: {'; '.join(self.users)}"
+
+
+@dataclass(kw_only=True, eq=False)
+class DeviceLocked(DeviceError):
+    """Another process held the lock on the whole disk until the deadline."""
+
+    waited: float
+    holders: tuple[str, ...]
+
+    def _sentence(self) -> str:
+        by = f" by {', '.join(self.holders)}" if self.holders else ""
+        return f"{self.device} is locked{by}; gave up after {self.waited:g} s"
+
+
+@dataclass(kw_only=True, eq=False)
+class PlanOutdated(DeviceError):
+    """The disk changed after it was planned for; nothing was written."""
+
+    differences: tuple[str, ...]
+
+    def _sentence(self) -> str:
+        return f"{self.device} changed since it was planned for: {'; '.join(self.differences)}; observe and plan again"
+
+
+@dataclass(kw_only=True, eq=False)
+class TableInvalid(DeviceError):
+    """Bytes that are no valid partition table; ``problems`` says what is wrong with them."""
+
+    problems: tuple[str, ...]
+
+    def _sentence(self) -> str:
+        return f"{self.device}: no valid partition table: {'; '.join(self.problems)}"
+
+
+@dataclass(kw_only=True, eq=False)
+class NodeMissing(DeviceError):
+    """The kernel didn't show a partition as it was planned; ``found`` says what it showed instead."""
+
+    number: int
+    waited: float
+    found: str
+
+    def _sentence(self) -> str:
+        return f"partition {self.number} of {self.device} did not appear within {self.waited:g} s: {self.found}"
+
+
+@dataclass(kw_only=True, eq=False)
+class DeviceFailed(DeviceError):
+    """The kernel refused an operation on the disk."""
+
+    action: str
+    reason: str
+    offset: int | None = None
+
+    def _sentence(self) -> str:
+        where = f" at byte {self.offset}" if self.offset is not None else ""
+        return f"{self.action} {self.device}{where} failed: {self.reason}"
+
+
+@dataclass(kw_only=True, eq=False)
+class ProgramError(DiskError):
+    """A program that was run; ``argv`` and its last words in ``stderr`` are kept."""
+
+    argv: tuple[str, ...]
+    stderr: str
+
+
+@dataclass(kw_only=True, eq=False)
+class ProgramFailed(ProgramError):
+    """The program ended with another exit status than the one expected."""
+
+    exit_code: int
+
+    def _sentence(self) -> str:
+        said = self.stderr.strip() or "it said nothing"
+        return f"`{shlex.join(self.argv)}` ended with status {self.exit_code}: {said}"
+
+
+@dataclass(kw_only=True, eq=False)
+class ProgramTimedOut(ProgramError):
+    """The program ran longer than ``timeout`` seconds and was killed."""
+
+    timeout: float
+
+    def _sentence(self) -> str:
+        said = f": {self.stderr.strip()}" if self.stderr.strip() else ""
+        return f"`{shlex.join(self.argv)}` was killed after {self.timeout:g} s{said}"
+
+
+@dataclass(kw_only=True, eq=False)
+class PathFailed(DiskError):
+    """A path inside the file system on ``tree`` is missing, leads out of it or is of another kind; or writing it failed."""
+
+    tree: str
+    path: str
+    reason: str
+
+    def _sentence(self) -> str:
+        return f"{self.path} in the file system on {self.tree}: {self.reason}"
+
+
+@dataclass(kw_only=True, eq=False)
+class SourceFailed(DiskError):
+    """An image or a config drive couldn't be read to its end; ``source`` never contains credentials."""
+
+    source: str
+    reason: str
+    offset: int | None = None
+
+    def _sentence(self) -> str:
+        where = f" at byte {self.offset}" if self.offset is not None else ""
+        return f"reading {self.source} failed{where}: {self.reason}"
+
+
+@dataclass(kw_only=True, eq=False)
+class Cancelled(DiskError):
+    """The caller cancelled the work; ``during`` is the phase that was interrupted."""
+
+    during: str
+
+    def _sentence(self) -> str:
+        return f"cancelled during: {self.during}"

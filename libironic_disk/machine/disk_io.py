@@ -1,0 +1,101 @@
+"""Reading and writing whole ranges of an open disk, with errors that say where."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import Final
+
+from libironic_disk.errors import DeviceFailed
+from libironic_disk.events import Cancellation
+from libironic_disk.pure.ranges import ByteRange
+from libironic_disk.pure.tables.model import Extent, Reader
+from libironic_disk.units import MIB
+
+_ZEROS: Final = bytes(MIB)
+
+
+def reader(fd: int, device: str) -> Reader:
+    """Return a function that reads from an open disk, as the table codecs want it.
+
+    It raises :class:`~libironic_disk.errors.DeviceFailed` where the kernel can't read.
+    """
+
+    def read(offset: int, length: int) -> bytes:
+        pieces = []
+        while length > 0:
+            try:
+                piece = os.pread(fd, length, offset)
+            except OSError as error:
+                raise _failed(device, "reading", offset, error) from error
+            if not piece:
+                break
+            pieces.append(piece)
+            offset += len(piece)
+            length -= len(piece)
+        return b"".join(pieces)
+
+    return read
+
+
+def write(fd: int, device: str, extents: Iterable[Extent]) -> None:
+    """Write every extent whole, in the given order.
+
+    Raises:
+        DeviceFailed: the kernel couldn't.
+    """
+    for extent in extents:
+        left = memoryview(extent.data)
+        offset = extent.offset
+        while left:
+            try:
+                count = os.pwrite(fd, left, offset)
+            except OSError as error:
+                raise _failed(device, "writing", offset, error) from error
+            left = left[count:]
+            offset += count
+
+
+def zero(fd: int, device: str, spans: Iterable[ByteRange], cancel: Cancellation | None = None) -> int:
+    """Write zeros over every range and return how many bytes that were.
+
+    They are really written: a discard promises nothing about what is read afterwards.
+
+    Raises:
+        DeviceFailed: the kernel couldn't write.
+        Cancelled: the caller wished so, between two pieces of 1 MiB.
+    """
+    total = 0
+    for span in spans:
+        for offset in range(span.start, span.end, len(_ZEROS)):
+            if cancel is not None:
+                cancel.check("wiping")
+            count = min(len(_ZEROS), span.end - offset)
+            write(fd, device, [Extent(offset, _ZEROS[:count])])
+            total += count
+    return total
+
+
+def flush(fd: int, device: str) -> None:
+    """Wait until the disk has what was written through ``fd``, then forget the pages.
+
+    A partition's node has a page cache of its own: what the whole disk's cache still held would be stale as soon as
+    somebody writes through the partition.
+
+    Raises:
+        DeviceFailed: a write that had seemed to succeed was lost.
+    """
+    try:
+        os.fdatasync(fd)
+        forget(fd)
+    except OSError as error:
+        raise _failed(device, "flushing", None, error) from error
+
+
+def forget(fd: int) -> None:
+    """Drop the clean pages that were read through ``fd``, so that the next read comes from the disk."""
+    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def _failed(device: str, action: str, offset: int | None, error: OSError) -> DeviceFailed:
+    return DeviceFailed(device=device, action=action, reason=error.strerror or str(error), offset=offset)

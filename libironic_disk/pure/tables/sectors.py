@@ -1,0 +1,49 @@
+"""Arithmetic on ranges of sectors and bytes that the codecs of both kinds of table share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+
+class Span(NamedTuple):
+    """Sectors from ``first`` up to, not including, ``end``, and what to call them in a sentence."""
+
+    first: int
+    end: int
+    name: str
+
+
+def in_sectors(size: int, sector_size: int) -> int:
+    """Return ``size`` bytes as sectors.
+
+    Raises:
+        ValueError: they aren't a whole number of sectors.
+    """
+    sectors, rest = divmod(size, sector_size)
+    if rest:
+        raise ValueError(f"{size} bytes are not a whole number of sectors of {sector_size} bytes")
+    return sectors
+
+
+def overlaps(spans: Iterable[Span]) -> Iterator[str]:
+    """Yield a sentence for each span that begins inside an earlier one, at most one per span."""
+    reach: Span | None = None
+    for span in sorted(spans):
+        if reach is not None and span.first < reach.end:
+            yield f"{span.name} overlaps {reach.name}"
+        if reach is None or span.end > reach.end:
+            reach = span
+
+
+def merged(ranges: Iterable[tuple[int, int]], size: int) -> tuple[tuple[int, int], ...]:
+    """Return ``(offset, length)`` ranges sorted, joined where they touch and cut to ``size`` bytes."""
+    joined: list[tuple[int, int]] = []
+    for offset, length in sorted(ranges):
+        start, end = max(offset, 0), min(offset + length, size)
+        if joined and start <= sum(joined[-1]):
+            start, end = joined[-1][0], max(sum(joined[-1]), end)
+            joined.pop()
+        if end > start:
+            joined.append((start, end - start))
+    return tuple(joined)

@@ -1,0 +1,67 @@
+"""Loop disks made with losetup, so that the tests don't stand on the code they test."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopDisk:
+    """A loop device and the file behind it."""
+
+    node: str
+    file: Path
+    sector_size: int
+
+    def digest(self) -> str:
+        """Return the SHA-256 of all its bytes and their places; holes, which read as zeros, count as their places."""
+        subprocess.run(["blockdev", "--flushbufs", self.node], check=True)
+        digest = hashlib.sha256()
+        with self.file.open("rb", buffering=0) as file:
+            size = file.seek(0, os.SEEK_END)
+            at = 0
+            while at < size:
+                try:
+                    start = file.seek(at, os.SEEK_DATA)
+                except OSError:
+                    break
+                at = file.seek(start, os.SEEK_HOLE)
+                file.seek(start)
+                digest.update(f"{start}:{at}\n".encode())
+                digest.update(file.read(at - start))
+        return digest.hexdigest()
+
+
+@contextmanager
+def attach(file: Path, sector_size: int, *, read_only: bool = False) -> Iterator[LoopDisk]:
+    """Attach a file to a free loop device; detach it, and its partitions' nodes, afterwards."""
+    options = ["--read-only"] if read_only else []
+    argv = ["losetup", "--find", "--show", "--partscan", "--sector-size", str(sector_size), *options, str(file)]
+    node = subprocess.run(argv, check=True, capture_output=True, text=True).stdout.strip()
+    try:
+        yield LoopDisk(node=node, file=file, sector_size=sector_size)
+    finally:
+        subprocess.run(["losetup", "--detach", node], check=True)
+
+
+@contextmanager
+def mounted(node: str, where: Path, *options: str) -> Iterator[Path]:
+    """Mount a device with mount(8)."""
+    where.mkdir(parents=True, exist_ok=True)
+    subprocess.run(["mount", *options, node, str(where)], check=True)
+    try:
+        yield where
+    finally:
+        subprocess.run(["umount", str(where)], check=True)
+
+
+def attached_to(file: Path) -> list[str]:
+    """Return the loop devices that have this file."""
+    argv = ["losetup", "--noheadings", "--output", "NAME", "--associated", str(file)]
+    return subprocess.run(argv, check=True, capture_output=True, text=True).stdout.split()
