@@ -57,8 +57,8 @@ class FoundTable:
     ``disk_id`` is the disk GUID, or ``0x1234abcd`` on MBR; empty where the table can't be read. ``problems``
     lists what is wrong with it in words (a copy with a bad checksum, overlapping partitions); a table with
     problems is never changed, only replaced. The extended partition of an MBR is a container and not among
-    ``partitions``. ``regions`` are the ``(offset, length)`` ranges, in bytes, that were read to find all
-    this.
+    ``partitions``. ``regions`` are the sectors that were read to find all this, as ``(offset, length)`` in
+    bytes.
     """
 
     kind: TableKind

@@ -7,16 +7,18 @@ that as its problem.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Final
 from uuid import UUID
 
 from libironic_disk.errors import TableInvalid
+from libironic_disk.pure.ranges import ByteRange, merged
 from libironic_disk.pure.tables import gpt, mbr
 from libironic_disk.pure.tables.bootrecord import PROTECTIVE, RECORD_SIZE, signature_of, slots_of
 from libironic_disk.pure.tables.gptcopy import GptReader
 from libironic_disk.pure.tables.model import FoundPartition, FoundTable, Reader, TableKind
-from libironic_disk.pure.tables.sectors import merged
+from libironic_disk.units import align_down, align_up
 
 _MOST_PROBLEMS: Final = 20
 _POWERS_OF_TWO: Final = tuple(bytes([1 << power]) for power in range(8))
@@ -46,19 +48,26 @@ def read_table(read: Reader, *, device: str, disk_size: int, sector_size: int) -
     problems = table.problems
     if len(problems) > _MOST_PROBLEMS:
         problems = (*problems[:_MOST_PROBLEMS], f"and {len(problems) - _MOST_PROBLEMS} more")
-    return replace(table, problems=problems, regions=merged(consulted, disk_size))
+    return replace(table, problems=problems, regions=_whole_sectors(consulted, sector_size, disk_size))
 
 
 def regions(table: FoundTable | None, disk_size: int, sector_size: int) -> tuple[tuple[int, int], ...]:
     """Return the ``(offset, length)`` ranges, in bytes, whose contents decide what :func:`read_table` finds.
 
-    They hold every byte it read, whole sectors of boot records included, and where it found nothing, every
-    place in which it would notice a table: as long as they and the disk's size are the same, so is its
-    answer.
+    They are the sectors it read and, where it found nothing, those in which it would have noticed a table. As
+    long as they and the size of the disk are the same, so is its answer.
     """
     last = (disk_size // sector_size - 1) * sector_size
-    fixed = ((0, 2 * sector_size), (last, sector_size))
-    return merged((*fixed, *(table.regions if table else ())), disk_size)
+    read = ((max(last, 0), sector_size),) if table is None else table.regions
+    return _whole_sectors(((0, 2 * sector_size), *read), sector_size, disk_size)
+
+
+def _whole_sectors(ranges: Iterable[tuple[int, int]], sector_size: int, disk_size: int) -> tuple[tuple[int, int], ...]:
+    spans = (
+        ByteRange(align_down(offset, sector_size), min(align_up(offset + length, sector_size), disk_size))
+        for offset, length in ranges
+    )
+    return tuple((span.start, span.size) for span in merged(spans))
 
 
 def usable(kind: TableKind, disk_size: int, sector_size: int) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""Arithmetic on ranges of sectors and bytes that the codecs of both kinds of table share."""
+"""Arithmetic on sectors that the codecs of both kinds of table share."""
 
 from __future__ import annotations
 
@@ -34,16 +34,3 @@ def overlaps(spans: Iterable[Span]) -> Iterator[str]:
             yield f"{span.name} overlaps {reach.name}"
         if reach is None or span.end > reach.end:
             reach = span
-
-
-def merged(ranges: Iterable[tuple[int, int]], size: int) -> tuple[tuple[int, int], ...]:
-    """Return ``(offset, length)`` ranges sorted, joined where they touch and cut to ``size`` bytes."""
-    joined: list[tuple[int, int]] = []
-    for offset, length in sorted(ranges):
-        start, end = max(offset, 0), min(offset + length, size)
-        if joined and start <= sum(joined[-1]):
-            start, end = joined[-1][0], max(sum(joined[-1]), end)
-            joined.pop()
-        if end > start:
-            joined.append((start, end - start))
-    return tuple(joined)
