@@ -69,9 +69,15 @@ def probe(node: str) -> Probed | None:
         DeviceFailed: it can't be read, or holds several things at once.
     """
     devno = sysfs.block_device_number(node)
-    answered = _ask_udev(devno)
-    if answered is not None:
-        return answered
+    return _ask_udev(devno) or read(node)
+
+
+def read(node: str) -> Probed | None:
+    """Return what lies on a device, read from the device itself, or None for nothing that is known.
+
+    Raises:
+        DeviceFailed: it can't be read, or holds several things at once.
+    """
     found = _signatures(node)
     if len(found) > 1:
         kinds = ", ".join(signature.kind for signature in found)

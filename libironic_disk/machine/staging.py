@@ -49,7 +49,7 @@ class StagedDisk:
     plan: Plan
     node: str
     nodes: Mapping[int, str]
-    _finish: Callable[[bytes, Sequence[Extent]], None]
+    _finish: Callable[[Sequence[Extent]], None]
 
     def node_of(self, role: Role) -> str:
         """Return the device of the partition with this role.
@@ -62,17 +62,17 @@ class StagedDisk:
             raise KeyError(role)
         return self.nodes[part.number]
 
-    def commit(self, boot_code: bytes = b"", gap: Sequence[Extent] = ()) -> None:
+    def commit(self, head: Sequence[Extent] = ()) -> None:
         """Write the table and what makes the disk bootable, and prove it by reading it back.
 
         Args:
-            boot_code: up to 440 bytes for the start of the first sector.
-            gap: what else goes before the first partition, as GRUB's core image on an MBR.
+            head: what else goes into the first MiB: boot code for the first 440 bytes, and GRUB's core image on an MBR.
 
         Raises:
             DeviceFailed: something couldn't be written, or reads back otherwise.
+            Cancelled: the caller wished so before the first byte of this was written.
         """
-        self._finish(boot_code, gap)
+        self._finish(head)
 
 
 @contextmanager
@@ -102,7 +102,7 @@ def staged(plan: Plan, *, lock_timeout: float, sink: EventSink, cancel: Cancella
             claims.check_unused(disk)
             cancel.check("checking the disk")
         if plan.is_empty:
-            yield StagedDisk(plan=plan, node=disk.node, nodes=_told(fd, disk, plan), _finish=lambda code, gap: None)
+            yield StagedDisk(plan=plan, node=disk.node, nodes=_told(fd, disk, plan), _finish=lambda head: None)
             return
         partition_nodes.remove_all(fd, disk)
         held.enter_context(_blanked_unless_committed(fd, disk, plan, committed := []))
@@ -112,10 +112,10 @@ def staged(plan: Plan, *, lock_timeout: float, sink: EventSink, cancel: Cancella
             _write_interim(fd, disk, plan)
             nodes = _told(fd, disk, plan)
 
-        def finish(boot_code: bytes, gap: Sequence[Extent]) -> None:
+        def finish(head: Sequence[Extent]) -> None:
             cancel.check("the last check before the table is written")
             with phase(sink, Phase.COMMIT, plan.device):
-                _write_final(fd, disk.node, plan, boot_code, gap)
+                _write_final(fd, disk.node, plan, head)
             committed.append(True)
 
         yield StagedDisk(plan=plan, node=disk.node, nodes=nodes, _finish=finish)
@@ -159,7 +159,9 @@ def _write_interim(fd: int, disk: BlockNode, plan: Plan) -> None:
     disk_io.flush(fd, disk.node)
 
 
-def _write_final(fd: int, device: str, plan: Plan, boot_code: bytes, gap: Sequence[Extent]) -> None:
+def _write_final(fd: int, device: str, plan: Plan, head: Sequence[Extent]) -> None:
+    boot_code = b"".join(extent.data for extent in head if extent.offset == 0)
+    gap = [extent for extent in head if extent.offset > 0]
     sector_size = plan.topology.sector_size
     read = disk_io.reader(fd, device)
     if plan.action is Action.KEEP:

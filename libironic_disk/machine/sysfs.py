@@ -124,6 +124,11 @@ def _partitions(disk: BlockNode) -> Iterator[KernelPartition]:
         yield KernelPartition(number=number, start=start, size=size, block=block)
 
 
+def is_lent(path: str) -> bool:
+    """Whether a disk is here only to be prepared: a loop or network block device, which no firmware starts."""
+    return whole_disk(path).name.startswith(("loop", "nbd"))
+
+
 def size(disk: BlockNode) -> int:
     """Return the bytes of a disk."""
     return _number(disk, "size") * _UNIT

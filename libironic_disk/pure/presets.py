@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import Final
 
 from libironic_disk.errors import LayoutInvalid
 from libironic_disk.pure.layout import FileSystem, Layout, PartitionSpec
-from libironic_disk.pure.roles import Architecture, Role
+from libironic_disk.pure.roles import Architecture, Firmware, Role
 from libironic_disk.pure.sizes import Exact, Remaining, Size, mib
 from libironic_disk.pure.tables.model import TableKind
 from libironic_disk.units import MIB, align_up
-
-
-class Firmware(StrEnum):
-    """How the machine starts; Ironic's ``boot_mode``."""
-
-    BIOS = "bios"
-    UEFI = "uefi"
 
 
 ESP_MIB: Final = 550

@@ -26,6 +26,13 @@ class Role(StrEnum):
     DATA = "data"
 
 
+class Firmware(StrEnum):
+    """What starts the machine; Ironic's ``boot_mode``."""
+
+    BIOS = "bios"
+    UEFI = "uefi"
+
+
 class Architecture(StrEnum):
     """Processor architectures with a root partition type of their own."""
 

@@ -44,10 +44,13 @@ def serving(certificate: Path | None = None) -> Iterator[WebServer]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             server.seen.append((self.path, {name.lower(): value for name, value in self.headers.items()}))
-            path = self.path.removeprefix(server.url).split("?")[0]
-            server.pages.get(path, lambda request: answer(request, 404))(self)
+            page = server.pages.get(self.path.split("?")[0])
+            if page is None:
+                answer(self, 404)
+            else:
+                page(self)
 
-        def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002
+        def log_message(self, format: str, *arguments: object) -> None:
             pass
 
     class Quiet(ThreadingHTTPServer):
@@ -75,8 +78,10 @@ def make_certificate(directory: Path) -> Path:
     """A self-signed certificate for 127.0.0.1 with its key, in one file."""
     made = directory / "server.pem"
     subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1"]
-        + ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(made), "-out", str(directory / "only.pem")],
+        [
+            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1"),
+            *("-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(made), "-out", str(directory / "only.pem")),
+        ],
         check=True,
         capture_output=True,
     )

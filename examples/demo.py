@@ -1,0 +1,129 @@
+"""The main job, end to end: a real Debian becomes a partition image, is deployed onto a disk, and boots from it.
+
+The disk is a file. Run by ``make demo``, as root: a file becomes a disk through a loop device.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from lab import cache_directory
+from lab.debian import DebianImage, DeployReport, build_partition_image, parse_deploy_report
+from lab.qemu import booted
+from libironic_disk import deploy
+from libironic_disk.deploy import DeployRequest, DeployResult
+from libironic_disk.events import BytesMoved, Event, EventSink, PhaseFinished, PhaseStarted
+from libironic_disk.grub import SerialConsole
+from libironic_disk.pure import drawing
+from libironic_disk.pure.kernelparams import KernelParameters
+from libironic_disk.pure.roles import Firmware
+from libironic_disk.units import GIB
+
+DISK_SIZE = 4 * GIB
+INSTANCE = "9f1c2e9e-6f1b-4f0e-8f3e-demo00000001"
+
+
+def request(image: DebianImage, disk: Path, firmware: Firmware) -> DeployRequest:
+    """Return what the demo asks for: root, swap, an ephemeral volume and a config drive on a blank disk."""
+    return DeployRequest(
+        device=str(disk),
+        file_sector_size=512,
+        image=image.path,
+        swap_mb=256,
+        ephemeral_mb=512,
+        config_drive={
+            "meta_data": {"uuid": INSTANCE, "name": "demo"},
+            "user_data": "#cloud-config\nhostname: demo\n",
+        },
+        firmware=firmware,
+        kernel_parameters=KernelParameters.parse("console=ttyS0"),
+        menu_timeout=1,
+        serial=SerialConsole(),
+    )
+
+
+@contextmanager
+def progress_bar(console: Console) -> Iterator[EventSink]:
+    """Show the events of a deployment as a progress bar."""
+    columns = (TextColumn("{task.description:<24}"), BarColumn(), DownloadColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console) as progress:
+        tasks: dict[str, TaskID] = {}
+
+        def sink(event: Event) -> None:
+            match event:
+                case PhaseStarted():
+                    tasks[event.phase] = progress.add_task(event.phase, total=None)
+                case BytesMoved():
+                    progress.update(tasks[event.phase], completed=event.done, total=event.total)
+                case PhaseFinished():
+                    progress.update(tasks[event.phase], total=1, completed=1)
+
+        yield sink
+
+
+def boot_and_listen(disk: Path, firmware: Firmware) -> DeployReport:
+    """Boot the disk and return what the system itself reports over its serial console."""
+    with booted(disk, firmware=firmware) as machine:
+        said = machine.wait_for("DEPLOY-REPORT done", timeout=300)
+    report = parse_deploy_report(said)
+    if report is None:
+        raise SystemExit("the system booted but its report could not be read")
+    return report
+
+
+def show(console: Console, result: DeployResult, report: DeployReport) -> None:
+    """Compare what was deployed with what the booted system found, and fail if they differ."""
+    swap = next(part for part in result.partitions if part.name == "swap")
+    checks = (
+        ("root is mounted from", result.root_uuid, report.root_uuid),
+        ("swap is on, bytes", str(swap.size - 4096), ", ".join(str(area.size) for area in report.swap)),
+        ("config drive tells", INSTANCE, report.config_drive_uuid or "nothing"),
+    )
+    for what, wanted, found in checks:
+        console.print(f"[green]ok[/]   {what} {found}" if wanted == found else f"[red]NO[/]   {what} {found}, not {wanted}")
+    if any(wanted != found for _, wanted, found in checks):
+        raise SystemExit(1)
+
+
+def main() -> None:
+    """Build, plan, deploy, boot."""
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--boot", type=Firmware, choices=list(Firmware), default=Firmware.BIOS)
+    firmware: Firmware = arguments.parse_args().boot
+    console = Console(highlight=False)
+    work = cache_directory() / "demo"
+    work.mkdir(parents=True, exist_ok=True)
+
+    console.rule("1. a Debian 12 partition image")
+    image = build_partition_image(cache_directory(), log=console.print)
+    console.print(f"{image.path} with kernel {image.kernel_version}, root file system {image.root_uuid}")
+
+    console.rule(f"2. the plan for a blank disk ({firmware})")
+    disk = work / f"{firmware}.img"
+    disk.unlink(missing_ok=True)
+    with disk.open("wb") as file:
+        file.truncate(DISK_SIZE)
+    plan = deploy.plan(request(image, disk, firmware))
+    console.print(str(plan), soft_wrap=True)
+    picture = work / f"{firmware}.svg"
+    picture.write_text(drawing.as_svg(plan.disk))
+    console.print(f"drawn in {picture}")
+
+    console.rule("3. the deployment")
+    with progress_bar(console) as sink:
+        result = deploy.apply(plan, sink=sink)
+    for warning in result.warnings:
+        console.print(f"warning: {warning}")
+
+    console.rule(f"4. the disk boots in QEMU ({'SeaBIOS' if firmware is Firmware.BIOS else 'OVMF'})")
+    show(console, result, boot_and_listen(disk, firmware))
+
+
+if __name__ == "__main__":
+    main()

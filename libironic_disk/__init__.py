@@ -1,0 +1,93 @@
+"""libironic_disk: from a description, an image and a disk to a machine that boots.
+
+The whole job is :func:`libironic_disk.deploy.deploy`. Its parts can be called by themselves, always in the order observe, plan, apply: see
+:mod:`~libironic_disk.partitioner`, :mod:`~libironic_disk.images`, :mod:`~libironic_disk.configdrive`,
+:mod:`~libironic_disk.filesystems` and :mod:`~libironic_disk.grub`. Every error is a
+:class:`~libironic_disk.errors.DiskError`.
+
+What is named here is the public interface, and so is what the modules above name; everything else may change.
+"""
+
+from libironic_disk import configdrive, deploy, filesystems, grub, images, partitioner
+from libironic_disk.configdrive import ConfigDrive, Metadata
+from libironic_disk.deploy import BootLoader, DeployPlan, DeployRequest, FirmwareEntry
+from libironic_disk.errors import DiskError
+from libironic_disk.events import (
+    BytesMoved,
+    Cancellation,
+    Event,
+    EventSink,
+    Phase,
+    PhaseFinished,
+    PhaseStarted,
+)
+from libironic_disk.images import ImageFormat, ImageType, InspectedImage, infer_image_type
+from libironic_disk.pure.documents import layout_from_json, layout_to_json, plan_from_json, plan_to_json
+from libironic_disk.pure.drawing import as_svg, as_text
+from libironic_disk.pure.facts import DiskFacts, Signature
+from libironic_disk.pure.kernelparams import KernelParameters
+from libironic_disk.pure.layout import FileSystem, Layout, PartitionSpec
+from libironic_disk.pure.planning import Action, Existing, Plan, PlannedPartition
+from libironic_disk.pure.presets import ironic_layout
+from libironic_disk.pure.report import DeployedPartition, DeployResult
+from libironic_disk.pure.roles import Architecture, Attribute, Firmware, Role
+from libironic_disk.pure.sizes import Exact, Percent, Remaining, mib, parse_size
+from libironic_disk.pure.tables.model import FoundPartition, FoundTable, TableKind
+
+__all__ = [
+    "Action",
+    "Architecture",
+    "Attribute",
+    "BootLoader",
+    "BytesMoved",
+    "Cancellation",
+    "ConfigDrive",
+    "DeployPlan",
+    "DeployRequest",
+    "DeployResult",
+    "DeployedPartition",
+    "DiskError",
+    "DiskFacts",
+    "Event",
+    "EventSink",
+    "Exact",
+    "Existing",
+    "FileSystem",
+    "Firmware",
+    "FirmwareEntry",
+    "FoundPartition",
+    "FoundTable",
+    "ImageFormat",
+    "ImageType",
+    "InspectedImage",
+    "KernelParameters",
+    "Layout",
+    "Metadata",
+    "PartitionSpec",
+    "Percent",
+    "Phase",
+    "PhaseFinished",
+    "PhaseStarted",
+    "Plan",
+    "PlannedPartition",
+    "Remaining",
+    "Role",
+    "Signature",
+    "TableKind",
+    "as_svg",
+    "as_text",
+    "configdrive",
+    "deploy",
+    "filesystems",
+    "grub",
+    "images",
+    "infer_image_type",
+    "ironic_layout",
+    "layout_from_json",
+    "layout_to_json",
+    "mib",
+    "parse_size",
+    "partitioner",
+    "plan_from_json",
+    "plan_to_json",
+]

@@ -1,0 +1,234 @@
+"""Config drives: take one in whatever form it comes, or build it, and make it fit the disk.
+
+A config drive is a small file system labelled ``config-2`` from which a machine learns at its first boot who it is. It
+is given as an image (ISO 9660 or FAT; raw, in gzip, in base64, or in both as Ironic passes it), as a file or URL with
+any of these, or as the metadata itself::
+
+    drive = load(request["configdrive"], sector_size=disk.sector_size)
+    write(drive.data)
+
+Its bytes say what it is: a decoder that happens not to fail proves nothing. The contents are secret: no ``repr``, error
+or log record shows them.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from libironic_disk.errors import ConfigDriveInvalid, ConfigDriveTooLarge, SourceFailed
+from libironic_disk.machine import fat_image, http, iso_image
+from libironic_disk.machine.http import HttpPolicy
+from libironic_disk.machine.sources import Data
+from libironic_disk.machine.writer import open_target
+from libironic_disk.pure import metadata as contents
+from libironic_disk.pure.formats import fat, iso9660
+from libironic_disk.pure.formats.volume import Volume, VolumeKind
+from libironic_disk.pure.formats.wrapping import GZIP_MAGIC, decode_base64, encoded_limit, gunzip
+from libironic_disk.pure.metadata import Metadata
+from libironic_disk.units import MIB
+
+__all__ = [
+    "DEFAULT_LIMIT",
+    "ConfigDrive",
+    "HttpPolicy",
+    "Metadata",
+    "Source",
+    "VolumeKind",
+    "build",
+    "fitted",
+    "load",
+    "place",
+]
+
+DEFAULT_LIMIT: Final = 64 * MIB
+LABEL: Final = "config-2"
+
+Source = str | bytes | bytearray | memoryview | Path | Mapping[str, object] | Metadata
+"""A text is a URL or base64 and never a path: a path is a :class:`~pathlib.Path`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigDrive:
+    """A config drive as it is written to its partition.
+
+    Attributes:
+        data: the file system image.
+        kind: which file system it is.
+        label: its label: ``config-2`` in upper or lower case.
+        sector_size: the kernel mounts it on disks whose logical sectors have at most so many bytes.
+    """
+
+    data: bytes = field(repr=False)
+    kind: VolumeKind
+    label: str
+    sector_size: int
+
+    @property
+    def size(self) -> int:
+        """Bytes that its partition needs."""
+        return len(self.data)
+
+
+def load(
+    source: Source,
+    *,
+    limit: int = DEFAULT_LIMIT,
+    sector_size: int = 512,
+    http_policy: HttpPolicy = http.DEFAULT_POLICY,
+    tempdir: Path | None = None,
+) -> ConfigDrive:
+    """Read a config drive in any form, or build it from metadata, so that it works on the disk.
+
+    An image that fits the disk stays as it is, byte for byte.
+
+    Args:
+        source: the drive, or where it is.
+        limit: bytes that the drive may have, as it comes and unpacked.
+        sector_size: bytes of the disk's logical sectors.
+        http_policy: how to read a URL.
+        tempdir: where a private directory may be made while a FAT image is built.
+
+    Raises:
+        ConfigDriveInvalid: it isn't a config drive, or a damaged one, or the metadata can't be expressed.
+        ConfigDriveTooLarge: it has more than ``limit`` bytes.
+        SourceFailed: the file or the URL can't be read.
+        ToolMissing, ProgramFailed, ProgramTimedOut: while a FAT image was built.
+        OSError: there was no room for that in ``tempdir``.
+    """
+    match source:
+        case Metadata():
+            return build(source, limit=limit, sector_size=sector_size, tempdir=tempdir)
+        case Mapping():
+            values = Metadata.from_mapping(source)
+            return build(values, limit=limit, sector_size=sector_size, tempdir=tempdir)
+        case _:
+            raw = _raw(source, encoded_limit(limit), http_policy)
+            return fitted(_recognised(raw, limit), sector_size, limit=limit, tempdir=tempdir)
+
+
+def build(
+    metadata: Metadata, *, limit: int = DEFAULT_LIMIT, sector_size: int = 512, tempdir: Path | None = None
+) -> ConfigDrive:
+    """Make a config drive for a disk with these sectors; the same metadata gives the same bytes.
+
+    It is ISO 9660 where the kernel can mount that, which is up to 2048 bytes per sector, and FAT elsewhere.
+
+    It raises what :func:`load` raises, but for SourceFailed.
+    """
+    files = contents.files(metadata)
+    _check_size(sum(map(len, files.values())), limit)
+    if sector_size > iso9660.SECTOR:
+        return _fat(files, sector_size, tempdir)
+    data = iso_image.make(files, label=LABEL)
+    _check_size(len(data), limit)
+    return _drive(data, iso9660.recognise(data))
+
+
+def fitted(
+    drive: ConfigDrive, sector_size: int, *, limit: int = DEFAULT_LIMIT, tempdir: Path | None = None
+) -> ConfigDrive:
+    """Return the drive itself if a disk with these sectors can hold it, else its files in a FAT that fits.
+
+    It raises what :func:`load` raises, but for SourceFailed.
+    """
+    if sector_size <= drive.sector_size:
+        return drive
+    match drive.kind:
+        case VolumeKind.ISO9660:
+            files = iso_image.read_files(drive.data, limit=limit)
+        case VolumeKind.FAT:
+            files = fat.read_files(drive.data, limit=limit)
+    return _fat(files, sector_size, tempdir)
+
+
+def place(drive: ConfigDrive, node: str, *, capacity: int) -> None:
+    """Write a drive onto a partition, and return once the device has it.
+
+    Args:
+        drive: what :func:`load` returned.
+        node: the partition's device.
+        capacity: how many bytes it has.
+
+    Raises:
+        DeviceFailed: the partition is too small, or couldn't be written.
+    """
+    with open_target(node, capacity=capacity) as writer:
+        writer.put(Data(offset=0, data=memoryview(drive.data)))
+        writer.flush()
+
+
+def _fat(files: Mapping[str, bytes], sector_size: int, tempdir: Path | None) -> ConfigDrive:
+    # Upper case, because readers of FAT look for it so: DOS labels have no other.
+    data = fat_image.make(files, sector_size=sector_size, label=LABEL.upper(), tempdir=tempdir)
+    return _drive(data, fat.recognise(data))
+
+
+def _raw(source: object, most: int, policy: HttpPolicy) -> bytes:
+    """The bytes of a drive that isn't metadata, still in its wrapping; a longer one is cut or refused."""
+    match source:
+        case Path():
+            raw = _read_file(source, most)
+        case str() if http.is_url(source.strip()):
+            raw = http.fetch(source.strip(), limit=most, policy=policy)
+        case str():
+            # What isn't ASCII isn't base64 either; the exception of a strict encoder would quote it.
+            raw = source.encode("ascii", "replace")
+        case bytes() | bytearray() | memoryview():
+            raw = bytes(source)
+        case _:
+            raise ConfigDriveInvalid(reason=f"a {type(source).__name__} is neither an image nor a place nor metadata")
+    return raw
+
+
+def _read_file(path: Path, most: int) -> bytes:
+    """Read a regular file, at most ``most`` + 1 bytes: a pipe or a device might never end."""
+    try:
+        # Without O_NONBLOCK the opening of a pipe waits for somebody to write to it.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+        try:
+            if stat.S_ISREG(os.fstat(descriptor).st_mode):
+                with os.fdopen(descriptor, "rb", closefd=False) as file:
+                    return file.read(most + 1)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise SourceFailed(source=str(path), reason=error.strerror or type(error).__name__) from error
+    raise ConfigDriveInvalid(reason=f"{path} is not a regular file")
+
+
+def _recognised(raw: bytes, limit: int) -> ConfigDrive:
+    """Take off base64 and gzip, each at most once and in this order, and look at what is inside."""
+    _check_size(len(raw), encoded_limit(limit), shown=limit)
+    data, volume = raw, _volume(raw)
+    if volume is None and not data.startswith(GZIP_MAGIC):
+        data = decode_base64(data)
+        volume = _volume(data)
+    _check_size(len(data), limit)
+    if volume is None and data.startswith(GZIP_MAGIC):
+        data = gunzip(data, limit=limit)
+        volume = _volume(data)
+    return _drive(data, volume)
+
+
+def _volume(data: bytes) -> Volume | None:
+    return iso9660.recognise(data) or fat.recognise(data)
+
+
+def _drive(data: bytes, volume: Volume | None) -> ConfigDrive:
+    if volume is None:
+        raise ConfigDriveInvalid(reason="what is inside is neither an ISO 9660 nor a FAT file system")
+    if len(data) < volume.size:
+        raise ConfigDriveInvalid(reason=f"it is truncated: {len(data)} of {volume.size} bytes are there")
+    if volume.label.lower() != LABEL:
+        raise ConfigDriveInvalid(reason=f"its label is {volume.label!r}, which has to be {LABEL!r}")
+    return ConfigDrive(data=data, kind=volume.kind, label=volume.label, sector_size=volume.sector_size)
+
+
+def _check_size(found: int, limit: int, *, shown: int | None = None) -> None:
+    if found > limit:
+        raise ConfigDriveTooLarge(limit=limit if shown is None else shown, found=found)

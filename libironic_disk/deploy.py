@@ -1,0 +1,321 @@
+"""A partition image on a disk that boots: everything planned, then applied in order.
+
+:func:`plan` looks at the disk, the image and the config drive, and refuses whatever can be refused before the first write.
+:func:`apply` does what was planned, the table and the boot code last. :func:`deploy` is the one after the other::
+
+    result = deploy(DeployRequest(device="/dev/sda", image=Path("debian.qcow2"), swap_mb=1024))
+    print(result.root_uuid)
+
+There is no logic here: each step belongs to the module that it calls.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from libironic_disk import configdrive, filesystems, grub, images, partitioner
+from libironic_disk.configdrive import ConfigDrive
+from libironic_disk.errors import BootImpossible, ImageRefused, LayoutInvalid
+from libironic_disk.events import Cancellation, EventSink, Phase, ignore, phase
+from libironic_disk.filesystems import Probed
+from libironic_disk.grub import BootInstalled, BootPlan, RootPartition, SerialConsole
+from libironic_disk.images import ImageFormat, ImageType, InspectedImage, Readable
+from libironic_disk.machine import process, sysfs
+from libironic_disk.machine.staging import StagedDisk
+from libironic_disk.pure import drawing
+from libironic_disk.pure.facts import DiskFacts, DiskKind
+from libironic_disk.pure.kernelparams import KernelParameters
+from libironic_disk.pure.layout import FileSystem, Layout
+from libironic_disk.pure.planning import Existing, Plan, PlannedPartition
+from libironic_disk.pure.presets import ironic_layout
+from libironic_disk.pure.report import DeployedPartition, DeployResult
+from libironic_disk.pure.roles import Architecture, Firmware, Role
+from libironic_disk.pure.tables.model import TableKind
+
+
+class BootLoader(StrEnum):
+    """What starts the kernel of the deployed image."""
+
+    GRUB = "grub"
+    """A GRUB of ours on the disk."""
+    NONE = "none"
+    """Nothing on the disk: the machine boots over the network, or from virtual media."""
+
+
+class FirmwareEntry(StrEnum):
+    """Whether the firmware of the machine that runs this is told of the new system."""
+
+    AUTO = "auto"
+    """Under UEFI, where there are EFI variables and the disk is one of this machine's."""
+    NEVER = "never"
+    """As for a disk that another machine will boot from."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeployRequest:
+    """What is to be on a disk.
+
+    Attributes:
+        device: the whole disk.
+        file_sector_size: says that ``device`` is a plain file, to be a disk with sectors of so many bytes.
+        image: a partition image, as a file or an open stream.
+        image_format: what it was declared to be; None accepts raw and qcow2.
+        image_type: whole-disk images are refused here.
+        image_size: how many bytes a stream will give, where that is known.
+        layout: the partitions; None for Ironic's, made from the fields that follow.
+        root_mb: MiB for the root partition; None for all that remains.
+        swap_mb: MiB of swap; 0 for none.
+        ephemeral_mb: MiB for the ephemeral volume; 0 for none.
+        ephemeral_format: its file system.
+        preserve_ephemeral: keep what is in it.
+        table: GPT or MBR; None for GPT under UEFI and MBR under BIOS.
+        config_drive: in any form that :func:`libironic_disk.configdrive.load` takes.
+        config_drive_limit: how many bytes it may have.
+        firmware: what will start the machine.
+        architecture: of the machine.
+        boot_loader: whether the disk gets a GRUB.
+        firmware_entry: whether this machine's firmware is told.
+        kernel_parameters: for the image's kernel.
+        menu_timeout: seconds for which GRUB waits.
+        serial: a serial port for GRUB's menu.
+        seed: makes every identity follow from it.
+        spool_dir: where a qcow2 stream is kept while it is decoded.
+    """
+
+    device: str
+    image: Path | Readable
+    file_sector_size: int | None = None
+    image_format: ImageFormat | None = None
+    image_type: ImageType = ImageType.PARTITION
+    image_size: int | None = None
+    layout: Layout | None = None
+    root_mb: int | None = None
+    swap_mb: int = 0
+    ephemeral_mb: int = 0
+    ephemeral_format: str = FileSystem.EXT4
+    preserve_ephemeral: bool = False
+    table: TableKind | None = None
+    config_drive: configdrive.Source | None = None
+    config_drive_limit: int = configdrive.DEFAULT_LIMIT
+    firmware: Firmware = Firmware.UEFI
+    architecture: Architecture = Architecture.X86_64
+    boot_loader: BootLoader = BootLoader.GRUB
+    firmware_entry: FirmwareEntry = FirmwareEntry.AUTO
+    kernel_parameters: KernelParameters = KernelParameters()
+    menu_timeout: int = 5
+    serial: SerialConsole | None = None
+    seed: bytes | None = None
+    spool_dir: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeployPlan:
+    """Everything that was decided; printing it shows it."""
+
+    request: DeployRequest
+    disk: Plan
+    image: InspectedImage
+    drive: ConfigDrive | None
+    boot: BootPlan | None
+
+    def __str__(self) -> str:
+        """Return the plan for people."""
+        boot = "no boot loader on the disk" if self.boot is None else str(self.boot)
+        return f"{drawing.as_text(self.disk)}\nroot gets the {self.image.format} image {self.image.name}\n{boot}"
+
+
+def deploy(request: DeployRequest, *, sink: EventSink = ignore, cancel: Cancellation | None = None) -> DeployResult:
+    """Put a partition image on a disk so that the machine boots it.
+
+    Raises:
+        DiskError: what :func:`plan` and :func:`apply` raise. After an error of the former nothing was written; after one of
+            the latter the disk doesn't boot.
+    """
+    return apply(plan(request, cancel=cancel), sink=sink, cancel=cancel)
+
+
+def plan(request: DeployRequest, *, cancel: Cancellation | None = None) -> DeployPlan:
+    """Decide everything, and refuse what can't be done; the disk is opened read-only.
+
+    Raises:
+        RequestError: the request can't be carried out; the classes below it say why.
+        DeviceError: the disk isn't one, or can't be read.
+        SourceFailed: the image or the config drive can't be read.
+    """
+    facts = partitioner.observe(request.device, file_sector_size=request.file_sector_size)
+    drive = None
+    if request.config_drive is not None:
+        limit, sector_size = request.config_drive_limit, facts.topology.sector_size
+        drive = configdrive.load(request.config_drive, limit=limit, sector_size=sector_size)
+    image = images.inspect(request.image, declared=request.image_format, size=request.image_size, cancel=cancel)
+    if request.image_type is not ImageType.PARTITION:
+        raise ImageRefused(image=image.name, reason="it is a whole-disk image, and a partition image is deployed here")
+    wanted = partitioner.plan(_layout(request, drive), facts, existing=Existing.REPLACE)
+    _check_rooms(wanted, image, drive)
+    boot = _boot(request, facts, wanted) if request.boot_loader is BootLoader.GRUB else None
+    kinds = [part.filesystem for part in wanted.makes if part.filesystem is not None]
+    process.require((*filesystems.required_tools(kinds), *images.required_tools(image)))
+    return DeployPlan(request=request, disk=wanted, image=image, drive=drive, boot=boot)
+
+
+def apply(wanted: DeployPlan, *, sink: EventSink = ignore, cancel: Cancellation | None = None) -> DeployResult:
+    """Do what was planned, in an order in which the disk boots only after the last write.
+
+    Raises:
+        DiskError: any of them. Where it says that nothing was written the disk is as it was; else it doesn't boot.
+    """
+    switch = cancel or Cancellation()
+    with partitioner.stage(wanted.disk, sink=sink, cancel=switch) as disk:
+        partitioner.make_filesystems(disk, sink=sink, cancel=switch)
+        if wanted.drive is not None:
+            with phase(sink, Phase.CONFIG_DRIVE):
+                part = _required(wanted.disk, Role.CONFIG_DRIVE)
+                configdrive.place(wanted.drive, disk.nodes[part.number], capacity=part.size)
+        with phase(sink, Phase.IMAGE, wanted.image.name):
+            _write_image(wanted, disk, sink, switch)
+        root = filesystems.read(disk.node_of(Role.ROOT))
+        installed = None
+        if wanted.boot is not None:
+            with phase(sink, Phase.BOOT_LOADER, str(wanted.boot.firmware)):
+                installed = _install_grub(wanted.boot, disk, root, switch)
+        disk.commit(installed.head if installed else ())
+        warnings = _tell_firmware(wanted)
+        return _result(wanted, disk, root, installed, warnings)
+
+
+def _layout(request: DeployRequest, drive: ConfigDrive | None) -> Layout:
+    if request.layout is not None:
+        return request.layout
+    return ironic_layout(
+        root_mb=request.root_mb,
+        swap_mb=request.swap_mb,
+        ephemeral_mb=request.ephemeral_mb,
+        ephemeral_format=request.ephemeral_format,
+        preserve_ephemeral=request.preserve_ephemeral,
+        config_drive_bytes=drive.size if drive else 0,
+        firmware=request.firmware,
+        table=request.table,
+        architecture=request.architecture,
+        seed=request.seed,
+    )
+
+
+def _check_rooms(wanted: Plan, image: InspectedImage, drive: ConfigDrive | None) -> None:
+    root = _required(wanted, Role.ROOT)
+    if root.filesystem is not None:
+        raise LayoutInvalid(problems=("the root partition gets the image: it can't have a file system of its own",))
+    images.check_room(image, f"the partition {root.name}", root.size)
+    if drive is None:
+        return
+    part = _required(wanted, Role.CONFIG_DRIVE)
+    if part.size < drive.size or part.filesystem is not None:
+        problem = f"partition {part.name!r} has to be blank and have the config drive's {drive.size} bytes"
+        raise LayoutInvalid(problems=(problem,))
+
+
+def _required(wanted: Plan, role: Role) -> PlannedPartition:
+    part = wanted.partition(role)
+    if part is None:
+        raise LayoutInvalid(problems=(f"there is no partition with the role {role}",))
+    return part
+
+
+def _boot(request: DeployRequest, facts: DiskFacts, wanted: Plan) -> BootPlan:
+    bios_boot = wanted.partition(Role.BIOS_BOOT)
+    return grub.plan_boot(
+        device=wanted.device,
+        firmware=request.firmware,
+        architecture=request.architecture,
+        table=wanted.table,
+        sector_size=facts.topology.sector_size,
+        first_partition_start=min(part.start for part in wanted.partitions),
+        bios_boot=bios_boot.span if bios_boot else None,
+        has_esp=wanted.partition(Role.ESP) is not None,
+        kernel_parameters=request.kernel_parameters,
+        timeout=request.menu_timeout,
+        serial=request.serial,
+    )
+
+
+def _write_image(wanted: DeployPlan, disk: StagedDisk, sink: EventSink, cancel: Cancellation) -> None:
+    part = _required(wanted.disk, Role.ROOT)
+    images.write_image(
+        wanted.image,
+        disk.nodes[part.number],
+        capacity=part.size,
+        sink=sink,
+        cancel=cancel,
+        spool_dir=wanted.request.spool_dir,
+    )
+
+
+def _install_grub(boot: BootPlan, disk: StagedDisk, root: Probed | None, cancel: Cancellation) -> BootInstalled:
+    if root is None or root.kind not in set(FileSystem):
+        found = root.kind if root else "no file system"
+        raise BootImpossible(device=disk.plan.device, reason=f"the image holds {found}, and GRUB can't start from it")
+    part = _required(disk.plan, Role.ROOT)
+    bios_boot, esp = disk.plan.partition(Role.BIOS_BOOT), disk.plan.partition(Role.ESP)
+    return grub.install(
+        boot,
+        root=RootPartition(
+            node=disk.nodes[part.number],
+            filesystem=FileSystem(root.kind),
+            uuid=root.uuid,
+            partuuid=part.uuid,
+        ),
+        bios_boot_node=disk.nodes[bios_boot.number] if bios_boot else None,
+        esp_node=disk.nodes[esp.number] if esp else None,
+        cancel=cancel,
+    )
+
+
+def _tell_firmware(wanted: DeployPlan) -> tuple[str, ...]:
+    esp = wanted.disk.partition(Role.ESP)
+    if wanted.boot is None or wanted.boot.firmware is not Firmware.UEFI or esp is None:
+        return ()
+    if wanted.request.firmware_entry is FirmwareEntry.NEVER or wanted.disk.kind is DiskKind.PLAIN_FILE:
+        return ()
+    if sysfs.is_lent(wanted.disk.device):
+        return ()
+    return grub.register(wanted.boot, esp_number=esp.number, esp_partuuid=esp.uuid, label="libironic_disk").warnings
+
+
+def _result(
+    wanted: DeployPlan,
+    disk: StagedDisk,
+    root: Probed | None,
+    installed: BootInstalled | None,
+    warnings: tuple[str, ...],
+) -> DeployResult:
+    is_file = wanted.disk.kind is DiskKind.PLAIN_FILE
+    partitions = tuple(
+        _deployed(part, "" if is_file else disk.nodes[part.number], root) for part in wanted.disk.partitions
+    )
+    return DeployResult(
+        device=wanted.disk.device,
+        table=wanted.disk.table,
+        disk_id=wanted.disk.disk_id,
+        partitions=partitions,
+        boot_entries=tuple(entry.id for entry in installed.entries) if installed else (),
+        warnings=(*(installed.notes if installed else ()), *warnings),
+    )
+
+
+def _deployed(part: PlannedPartition, node: str, root: Probed | None) -> DeployedPartition:
+    held = Probed(kind=part.filesystem or "", label=part.label, uuid=part.filesystem_uuid)
+    if part.role is Role.ROOT and root is not None:
+        held = root
+    return DeployedPartition(
+        number=part.number,
+        name=part.name,
+        role=part.role,
+        node=node,
+        start=part.start,
+        size=part.size,
+        partuuid=part.uuid,
+        filesystem=held.kind,
+        label=held.label,
+        filesystem_uuid=held.uuid,
+    )

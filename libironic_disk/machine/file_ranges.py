@@ -1,0 +1,41 @@
+"""Calls on a range of an open file that Python's os module doesn't have: fallocate(2) and sync_file_range(2)."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from typing import Final
+
+KEEP_SIZE: Final = 0x01
+PUNCH_HOLE: Final = 0x02
+ZERO_RANGE: Final = 0x10
+
+SYNC_WAIT_BEFORE: Final = 1
+SYNC_WRITE: Final = 2
+SYNC_WAIT_AFTER: Final = 4
+
+
+def allocate(descriptor: int, mode: int, start: int, length: int) -> None:
+    """Call fallocate(2) with a mode.
+
+    Raises:
+        OSError: with the kernel's errno.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    _check(libc.fallocate64(descriptor, mode, ctypes.c_int64(start), ctypes.c_int64(length)))
+
+
+def synchronise(descriptor: int, flags: int, start: int, length: int) -> None:
+    """Call sync_file_range(2): begin to write dirty pages back, or wait for them. The disk's own cache isn't flushed.
+
+    Raises:
+        OSError: with the kernel's errno; a page that couldn't be written is reported here.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    _check(libc.sync_file_range(descriptor, ctypes.c_int64(start), ctypes.c_int64(length), ctypes.c_uint(flags)))
+
+
+def _check(result: int) -> None:
+    if result < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))

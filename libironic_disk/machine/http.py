@@ -1,0 +1,238 @@
+"""Read over HTTP and HTTPS, once: bounded in size, in time and in what a server may talk us into.
+
+Every call has connections of its own and leaves none behind. Proxies come from the environment, which is read and never
+changed. Redirects are followed here and not by the HTTP library, so that each step is checked: it may not leave HTTPS,
+and it takes no credentials along. What an error says about a URL has neither its credentials nor its query, because a
+query is how temporary URLs are signed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from urllib.parse import SplitResult, unquote, urljoin, urlsplit, urlunsplit
+
+# The stubs lack the second one.
+from urllib.request import getproxies_environment, proxy_bypass_environment  # type: ignore[attr-defined]
+
+import urllib3
+from urllib3.exceptions import HTTPError, NewConnectionError, ProtocolError, ProxyError, SSLError, TimeoutError
+from urllib3.util import make_headers
+
+from libironic_disk.errors import SourceFailed
+
+SCHEMES: Final = ("http", "https")
+_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+_PIECE: Final = 64 * 1024
+_FIRST_PAUSE: Final = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpPolicy:
+    """How patient and how trusting a reader is.
+
+    Attributes:
+        connect_timeout: seconds to wait for a connection.
+        read_timeout: seconds to wait for the next bytes.
+        total_timeout: seconds for everything, all attempts and pauses between them included.
+        attempts: how often to try when the connection or the server (5xx) fails; what the client did wrong (4xx) and
+            bad certificates are final.
+        redirects: how many to follow.
+        ca_file: certificates to trust instead of the system's.
+    """
+
+    connect_timeout: float = 10.0
+    read_timeout: float = 30.0
+    total_timeout: float = 300.0
+    attempts: int = 4
+    redirects: int = 5
+    ca_file: Path | None = None
+
+
+DEFAULT_POLICY: Final = HttpPolicy()
+
+
+def is_url(text: str) -> bool:
+    """Whether ``text`` is meant for this module."""
+    return text.lower().startswith(tuple(f"{scheme}://" for scheme in SCHEMES))
+
+
+def redacted(url: str) -> str:
+    """Return ``url`` without user, password, query and fragment."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "a malformed URL"
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment=""))
+
+
+def fetch(url: str, *, limit: int, policy: HttpPolicy = DEFAULT_POLICY) -> bytes:
+    """Return the body, or its first ``limit`` + 1 bytes: the caller sees from the length that it was cut.
+
+    Raises:
+        SourceFailed: it couldn't be read to its end, or not in time.
+    """
+    deadline = time.monotonic() + policy.total_timeout
+    for attempt in range(1, max(policy.attempts, 1) + 1):
+        try:
+            return _body(url, limit, policy, deadline)
+        except Passing as failure:
+            reason = f"{failure} (attempts: {attempt})"
+        pause = _FIRST_PAUSE * 2 ** (attempt - 1)
+        if attempt >= policy.attempts or time.monotonic() + pause >= deadline:
+            break
+        time.sleep(pause)
+    raise SourceFailed(source=redacted(url), reason=reason)
+
+
+class Passing(Exception):
+    """A failure that may be gone at the next attempt; it never reaches a caller of the package."""
+
+
+@contextmanager
+def opened(url: str, *, policy: HttpPolicy, deadline: float) -> Iterator[urllib3.BaseHTTPResponse]:
+    """Follow redirects to an answer of status 200, whose body is unread; the connection ends with the block.
+
+    What urllib3 raises while the block reads the body is translated as well.
+
+    Raises:
+        SourceFailed: the server refused, or there is no sense in another attempt.
+        Passing: another attempt may succeed.
+    """
+    here = url
+    with _translated(url):
+        for _ in range(policy.redirects + 1):
+            with _answer(here, policy, deadline) as response:
+                target = response.headers.get("Location") if response.status in _REDIRECTS else None
+                if target is None:
+                    _check_status(response.status, url)
+                    yield response
+                    return
+            here = _redirected(here, target)
+    raise SourceFailed(source=redacted(url), reason=f"it redirects more than {policy.redirects} times")
+
+
+def _body(url: str, limit: int, policy: HttpPolicy, deadline: float) -> bytes:
+    body = bytearray()
+    with opened(url, policy=policy, deadline=deadline) as response:
+        while len(body) <= limit:
+            # read1 returns what there is: read() would wait for a slow server's whole piece, past any deadline.
+            piece = response.read1(min(_PIECE, limit + 1 - len(body)))
+            if not piece:
+                break
+            body += piece
+            _remaining(url, policy, deadline)
+    return bytes(body)
+
+
+def _remaining(url: str, policy: HttpPolicy, deadline: float) -> float:
+    seconds = deadline - time.monotonic()
+    if seconds <= 0:
+        raise SourceFailed(source=redacted(url), reason=f"it wasn't finished within {policy.total_timeout:g} s")
+    return seconds
+
+
+def _check_status(status: int, url: str) -> None:
+    if status >= 500:
+        raise Passing(f"the server answered {status}")
+    if status != 200:
+        raise SourceFailed(source=redacted(url), reason=f"the server answered {status}")
+
+
+@contextmanager
+def _answer(url: str, policy: HttpPolicy, deadline: float) -> Iterator[urllib3.BaseHTTPResponse]:
+    parts = _split(url)
+    user, _, host = parts.netloc.rpartition("@")
+    headers = {"Accept-Encoding": "identity"} | (make_headers(basic_auth=unquote(user)) if user else {})
+    seconds = _remaining(url, policy, deadline)
+    with _pool(parts, policy) as pool:
+        response = pool.request(
+            "GET",
+            urlunsplit(parts._replace(netloc=host, fragment="")),
+            headers=headers,
+            timeout=urllib3.Timeout(
+                connect=min(policy.connect_timeout, seconds), read=min(policy.read_timeout, seconds)
+            ),
+            retries=False,
+            redirect=False,
+            preload_content=False,
+            decode_content=False,
+        )
+        try:
+            yield response
+        finally:
+            response.close()
+
+
+def _pool(parts: SplitResult, policy: HttpPolicy) -> urllib3.PoolManager:
+    ca_certs = str(policy.ca_file) if policy.ca_file else None
+    proxies = getproxies_environment()
+    proxy = proxies.get(parts.scheme) or proxies.get("all")
+    if not proxy or proxy_bypass_environment(parts.netloc.rpartition("@")[2], proxies):
+        return urllib3.PoolManager(ca_certs=ca_certs)
+    proxy_parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+    user, _, host = proxy_parts.netloc.rpartition("@")
+    return urllib3.ProxyManager(
+        urlunsplit(proxy_parts._replace(netloc=host)),
+        proxy_headers=make_headers(proxy_basic_auth=unquote(user)) if user else None,
+        ca_certs=ca_certs,
+    )
+
+
+def _split(url: str, *, base: str = "") -> SplitResult:
+    try:
+        parts = urlsplit(urljoin(base, url))
+        if parts.scheme in SCHEMES and parts.hostname and parts.port != 0:
+            return parts
+    except ValueError:
+        pass
+    raise SourceFailed(source=redacted(url), reason="it isn't a URL that can be read")
+
+
+def _redirected(here: str, target: str) -> str:
+    """Where ``target`` leads from ``here``; user and password stay with the server that they were given for."""
+    old = _split(here)
+    new = _split(target, base=here)
+    if old.scheme == "https" and new.scheme != "https":
+        raise SourceFailed(source=redacted(here), reason="it redirects from HTTPS to plain HTTP")
+    user = old.netloc.rpartition("@")[0]
+    host = new.netloc.rpartition("@")[2]
+    same = (old.scheme, old.hostname, old.port) == (new.scheme, new.hostname, new.port)
+    return urlunsplit(new._replace(netloc=f"{user}@{host}" if user and same else host))
+
+
+@contextmanager
+def _translated(url: str) -> Iterator[None]:
+    """Turn urllib3's errors, some of which quote the whole URL, into ours."""
+    try:
+        yield
+    except HTTPError as error:
+        passing, reason = _passing(error), _reason(error)
+    else:
+        return
+    if passing:
+        raise Passing(reason)
+    raise SourceFailed(source=redacted(url), reason=reason)
+
+
+def _passing(error: HTTPError) -> bool:
+    return isinstance(error, NewConnectionError | TimeoutError | ProtocolError | ProxyError)
+
+
+def _reason(error: HTTPError) -> str:
+    match error:
+        # First, because urllib3 derives it from a timeout.
+        case NewConnectionError() | SSLError():
+            return str(error).rpartition(": ")[2]
+        case TimeoutError():
+            return "there was no answer in time"
+        case ProtocolError():
+            return "the connection ended before the body did"
+        case ProxyError():
+            return "the proxy failed"
+        case _:
+            return type(error).__name__

@@ -1,0 +1,66 @@
+"""Where images come from. A source is read once, from its start to its end, as a row of pieces.
+
+Pieces are what flows from a source, through a decoder, to the writer; an image whose format is raw needs no decoder,
+as its pieces are already where they belong.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Data:
+    """Bytes and where they belong. ``data`` is borrowed: it is overwritten once the next piece was asked for."""
+
+    offset: int
+    data: memoryview
+
+    @property
+    def end(self) -> int:
+        """The first byte behind the piece."""
+        return self.offset + len(self.data)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Zeros:
+    """A range that reads as zeros and was found without reading it."""
+
+    offset: int
+    length: int
+
+    @property
+    def end(self) -> int:
+        """The first byte behind the piece."""
+        return self.offset + self.length
+
+
+Piece = Data | Zeros
+
+
+class OpenSource(Protocol):
+    """A source while it is read."""
+
+    def fill(self, buffer: memoryview) -> Piece | None:
+        """Return the next piece, its bytes in ``buffer``; None at the end, once the source is known to have been whole.
+
+        Raises:
+            SourceFailed: it couldn't be read, changed meanwhile, or ended too early.
+        """
+
+
+class Source(Protocol):
+    """A source that can be opened."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in errors; without credentials."""
+
+    @property
+    def size(self) -> int | None:
+        """Its bytes, None where nobody knows beforehand."""
+
+    def opened(self) -> AbstractContextManager[OpenSource]:
+        """Open it for one reading from the start."""

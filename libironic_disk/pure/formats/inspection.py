@@ -1,0 +1,73 @@
+"""From what an image's bytes look like and what its owner says it is, to the one format it is treated as.
+
+Nothing is ever treated as a format because it happens to look like one: a raw image stays raw through the whole
+deployment, whatever a guest once wrote into its first sectors.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Final
+
+from libironic_disk.errors import FormatMismatch, ImageRefused
+
+
+class ImageFormat(StrEnum):
+    """Formats that an image may be declared as or recognised as. Only RAW and QCOW2 are written to disks."""
+
+    RAW = "raw"
+    QCOW2 = "qcow2"
+    VMDK = "vmdk"
+    VHD = "vhd"
+    VHDX = "vhdx"
+    VDI = "vdi"
+    QED = "qed"
+    ISO = "iso"
+    LUKS = "luks"
+
+
+WRITTEN: Final = (ImageFormat.RAW, ImageFormat.QCOW2)
+"""The formats that this package writes."""
+
+_CONTENT: Final = frozenset({"raw", "gpt", "iso", "luks"})
+"""What a disk or a partition may hold as it is; "gpt" stands for anything whose sector 0 ends in 0x55 0xAA."""
+
+_AMBIGUOUS: Final = frozenset({"iso", "luks"})
+
+
+def settle(found: frozenset[str], declared: ImageFormat | None, *, image: str) -> ImageFormat:
+    """Decide what an image is.
+
+    Args:
+        found: every signature that its bytes carry, by oslo.utils' names; ``raw`` stands for none.
+        declared: what its owner says it is, None where nobody said anything.
+        image: its name in errors.
+
+    Raises:
+        ImageRefused: a format that isn't written, several formats at once, or one that must be declared.
+        FormatMismatch: it was declared as something else.
+    """
+    if declared not in (None, *WRITTEN):
+        raise ImageRefused(image=image, reason=f"{declared} images are not written; convert it to qcow2 or raw")
+    containers = found - _CONTENT
+    seen = " and ".join(sorted(found))
+    # A hybrid ISO with a partition table is ordinary content. A container that is anything else too was made to be
+    # taken for one format by whoever checks it and for the other by whoever reads it.
+    if len(containers) > 1 or (containers and found - containers - {"raw"}):
+        raise ImageRefused(image=image, reason=f"its bytes are {seen} at once")
+    if containers:
+        return _container(seen, declared, image)
+    if declared is ImageFormat.QCOW2:
+        raise FormatMismatch(image=image, declared=declared, found=seen)
+    if declared is None and found & _AMBIGUOUS:
+        reason = f"its bytes are {seen}; declare it as raw if it should be written as it is"
+        raise ImageRefused(image=image, reason=reason)
+    return ImageFormat.RAW
+
+
+def _container(seen: str, declared: ImageFormat | None, image: str) -> ImageFormat:
+    if declared not in (None, seen):
+        raise FormatMismatch(image=image, declared=str(declared), found=seen)
+    if seen != ImageFormat.QCOW2:
+        raise ImageRefused(image=image, reason=f"{seen} images are not written; convert it to qcow2 or raw")
+    return ImageFormat.QCOW2

@@ -1,0 +1,77 @@
+"""The harness itself, on a boot sector that needs no system."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lab.qemu import Machine, MachineFailed, booted
+from libironic_disk.pure.roles import Firmware
+
+pytestmark = pytest.mark.machine
+
+# Writes the text at 0x7c40 to the first serial port, echoes one character, then says so and stops.
+BOOT_SECTOR = bytes.fromhex(
+    "31c0 8ed8"  # xor ax, ax; mov ds, ax
+    "ba f803"  # mov dx, 0x3f8
+    "be 407c"  # mov si, 0x7c40
+    "ac 84c0 7403 ee ebf8"  # next: lodsb; test al, al; jz wait; out dx, al; jmp next
+    "ba fd03 ec a801 74f8"  # wait: mov dx, 0x3fd; in al, dx; test al, 1; jz wait
+    "ba f803 ec ee"  # mov dx, 0x3f8; in al, dx; out dx, al
+    "f4 ebfd"  # stop: hlt; jmp stop
+)
+MARKER = "a machine that boots"
+
+
+def disk(path: Path) -> Path:
+    code = BOOT_SECTOR.ljust(0x40, b"\0") + MARKER.encode() + b"\0"
+    path.write_bytes(code.ljust(510, b"\0") + b"\x55\xaa" + bytes(1 << 20))
+    return path
+
+
+def is_alive(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists()
+
+
+def pid_of(machine: Machine) -> int:
+    return machine._process.pid
+
+
+def test_reads_and_types_on_the_serial_port_and_ends_the_machine(tmp_path: Path) -> None:
+    path = disk(tmp_path / "disk")
+    before = path.read_bytes()
+    with booted(path) as machine:
+        machine.wait_for(MARKER, timeout=30)
+        machine.type("@")
+        assert f"{MARKER}@" in machine.wait_for("@", timeout=10)
+        assert is_alive(pid_of(machine))
+    assert not is_alive(pid_of(machine))
+    assert path.read_bytes() == before
+
+
+def test_a_marker_that_does_not_come_shows_what_came(tmp_path: Path) -> None:
+    with booted(disk(tmp_path / "disk")) as machine:
+        machine.wait_for(MARKER, timeout=30)
+        with pytest.raises(MachineFailed, match=f"(?s)no 'another' within 0.2 s.*{MARKER}") as caught:
+            machine.wait_for("another", timeout=0.2)
+        assert MARKER in caught.value.transcript
+        with pytest.raises(MachineFailed, match="still on"):
+            machine.wait_until_off(timeout=0.2)
+    assert not is_alive(pid_of(machine))
+
+
+def test_a_machine_that_does_not_start_says_why(tmp_path: Path) -> None:
+    with booted(tmp_path / "none") as machine, pytest.raises(MachineFailed, match=r"(?s)ended without.*none"):
+        machine.wait_for(MARKER, timeout=30)
+
+
+def test_an_error_inside_ends_the_machine_too(tmp_path: Path) -> None:
+    with pytest.raises(KeyError), booted(disk(tmp_path / "disk")) as machine:
+        raise KeyError
+    assert not is_alive(pid_of(machine))
+
+
+def test_uefi_starts(tmp_path: Path) -> None:
+    with booted(disk(tmp_path / "disk"), firmware=Firmware.UEFI, sector_size=4096) as machine:
+        machine.wait_for("BdsDxe: ", timeout=60)
