@@ -16,8 +16,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColum
 from lab import cache_directory
 from lab.debian import DebianImage, DeployReport, build_partition_image, parse_deploy_report
 from lab.qemu import booted
-from libironic_disk import deploy
-from libironic_disk.deploy import DeployRequest, DeployResult
+from libironic_disk import DeployRequest, DeployResult, deploy
 from libironic_disk.events import BytesMoved, Event, EventSink, PhaseFinished, PhaseStarted
 from libironic_disk.grub import SerialConsole
 from libironic_disk.pure import drawing
@@ -86,7 +85,8 @@ def show(console: Console, result: DeployResult, report: DeployReport) -> None:
         ("config drive tells", INSTANCE, report.config_drive_uuid or "nothing"),
     )
     for what, wanted, found in checks:
-        console.print(f"[green]ok[/]   {what} {found}" if wanted == found else f"[red]NO[/]   {what} {found}, not {wanted}")
+        verdict = f"[green]ok[/]   {what} {found}" if wanted == found else f"[red]NO[/]   {what} {found}, not {wanted}"
+        console.print(verdict)
     if any(wanted != found for _, wanted, found in checks):
         raise SystemExit(1)
 

@@ -1,9 +1,9 @@
 """libironic_disk: from a description, an image and a disk to a machine that boots.
 
-The whole job is :func:`libironic_disk.deploy.deploy`. Its parts can be called by themselves, always in the order observe, plan, apply: see
-:mod:`~libironic_disk.partitioner`, :mod:`~libironic_disk.images`, :mod:`~libironic_disk.configdrive`,
-:mod:`~libironic_disk.filesystems` and :mod:`~libironic_disk.grub`. Every error is a
-:class:`~libironic_disk.errors.DiskError`.
+The whole job is :func:`libironic_disk.deploy.deploy`. Its parts can be called by themselves, always in the order
+observe, plan, apply: see :mod:`~libironic_disk.partitioner`, :mod:`~libironic_disk.images`,
+:mod:`~libironic_disk.configdrive`, :mod:`~libironic_disk.filesystems` and :mod:`~libironic_disk.grub`. Every error is
+a :class:`~libironic_disk.errors.DiskError`.
 
 What is named here is the public interface, and so is what the modules above name; everything else may change.
 """

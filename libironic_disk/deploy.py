@@ -1,7 +1,8 @@
 """A partition image on a disk that boots: everything planned, then applied in order.
 
-:func:`plan` looks at the disk, the image and the config drive, and refuses whatever can be refused before the first write.
-:func:`apply` does what was planned, the table and the boot code last. :func:`deploy` is the one after the other::
+:func:`plan` looks at the disk, the image and the config drive, and refuses whatever can be refused before the first
+write. :func:`apply` does what was planned, the table and the boot code last. :func:`deploy` is the one after the
+other::
 
     result = deploy(DeployRequest(device="/dev/sda", image=Path("debian.qcow2"), swap_mb=1024))
     print(result.root_uuid)
@@ -11,7 +12,7 @@ There is no logic here: each step belongs to the module that it calls.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
@@ -21,8 +22,9 @@ from libironic_disk.errors import BootImpossible, ImageRefused, LayoutInvalid
 from libironic_disk.events import Cancellation, EventSink, Phase, ignore, phase
 from libironic_disk.filesystems import Probed
 from libironic_disk.grub import BootInstalled, BootPlan, RootPartition, SerialConsole
-from libironic_disk.images import ImageFormat, ImageType, InspectedImage, Readable
+from libironic_disk.images import ImageFormat, ImageType, InspectedImage
 from libironic_disk.machine import process, sysfs
+from libironic_disk.machine.sources.stream import Readable
 from libironic_disk.machine.staging import StagedDisk
 from libironic_disk.pure import drawing
 from libironic_disk.pure.facts import DiskFacts, DiskKind
@@ -103,7 +105,7 @@ class DeployRequest:
     architecture: Architecture = Architecture.X86_64
     boot_loader: BootLoader = BootLoader.GRUB
     firmware_entry: FirmwareEntry = FirmwareEntry.AUTO
-    kernel_parameters: KernelParameters = KernelParameters()
+    kernel_parameters: KernelParameters = field(default_factory=KernelParameters)
     menu_timeout: int = 5
     serial: SerialConsole | None = None
     seed: bytes | None = None
@@ -130,8 +132,8 @@ def deploy(request: DeployRequest, *, sink: EventSink = ignore, cancel: Cancella
     """Put a partition image on a disk so that the machine boots it.
 
     Raises:
-        DiskError: what :func:`plan` and :func:`apply` raise. After an error of the former nothing was written; after one of
-            the latter the disk doesn't boot.
+        DiskError: what :func:`plan` and :func:`apply` raise. After an error of the former nothing was written; after
+            one of the latter the disk doesn't boot.
     """
     return apply(plan(request, cancel=cancel), sink=sink, cancel=cancel)
 

@@ -370,7 +370,7 @@ class ProgramTimedOut(ProgramError):
 
 @dataclass(kw_only=True, eq=False)
 class PathFailed(DiskError):
-    """A path inside the file system on ``tree`` is missing, leads out of it or is of another kind; or writing it failed."""
+    """A path in the file system on ``tree`` is missing, leads out of it, is of another kind, or can't be written."""
 
     tree: str
     path: str

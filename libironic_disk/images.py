@@ -35,6 +35,7 @@ __all__ = [
     "ImageWritten",
     "InspectedImage",
     "QemuLimits",
+    "Readable",
     "check_room",
     "infer_image_type",
     "inspect",

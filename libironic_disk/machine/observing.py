@@ -119,7 +119,7 @@ def _digest(read: Reader, table: FoundTable | None, size: int, sector_size: int)
 
 
 def _identity(disk: BlockNode) -> Identity:
-    """Return who the disk is: udev's answer where it has one, because sysfs doesn't show a SCSI disk's serial number."""
+    """Return who the disk is: udev's answer where there is one, as sysfs doesn't show a SCSI disk's serial number."""
     from_kernel = sysfs.identity(disk)
     try:
         properties = pyudev.Devices.from_device_number(pyudev.Context(), "block", disk.devno).properties

@@ -11,7 +11,6 @@ from libironic_disk.pure.sizes import Exact, Remaining, Size, mib
 from libironic_disk.pure.tables.model import TableKind
 from libironic_disk.units import MIB, align_up
 
-
 ESP_MIB: Final = 550
 BIOS_BOOT_MIB: Final = 1
 PREP_MIB: Final = 8

@@ -76,7 +76,7 @@ class DeployResult:
         return esp.filesystem_uuid if esp else ""
 
     def as_ironic(self) -> dict[str, str | dict[str, str]]:
-        """Return the keys and values that ironic-python-agent reports for a partition image; what isn't there is absent."""
+        """Return what ironic-python-agent reports for a partition image, by its keys; what isn't there is absent."""
         return dict(self._ironic_items())
 
     def _ironic_items(self) -> Iterator[tuple[str, str | dict[str, str]]]:
@@ -86,4 +86,5 @@ class DeployResult:
         prep = self.partition(Role.PREP)
         if prep is not None:
             yield "PReP Boot partition uuid", prep.partuuid
-        yield "partitions", {_IRONIC_NAMES[part.role]: part.node for part in self.partitions if part.role in _IRONIC_NAMES}
+        known = [part for part in self.partitions if part.role in _IRONIC_NAMES]
+        yield "partitions", {_IRONIC_NAMES[part.role]: part.node for part in known}

@@ -157,7 +157,7 @@ def _defects(head: bytes) -> Iterator[str]:
     if not head.startswith(MAGIC):
         yield "it has no qcow2 header"
     version = int.from_bytes(head[4:8])
-    if version not in (2, 3):
+    if len(head) >= _V2.size and version not in (2, 3):
         yield f"its qcow2 version is {version}; 2 and 3 are supported"
     if len(head) < _V2.size + (_V3.size if version == 3 else 0):
         yield "it ends within the qcow2 header"

@@ -1,0 +1,312 @@
+"""Deployments that must not succeed: refused before the first write, or left so that the disk does not boot."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lab.systemdisk import FILES
+from libironic_disk import deploy, grub
+from libironic_disk.deploy import BootLoader, DeployRequest
+from libironic_disk.errors import (
+    BootImpossible,
+    Cancelled,
+    ConfigDriveInvalid,
+    ConfigDriveTooLarge,
+    DeviceBusy,
+    DiskError,
+    FormatMismatch,
+    ImageRefused,
+    ImageTooLarge,
+    LayoutDoesNotFit,
+    LayoutInvalid,
+    ProgramFailed,
+    SourceFailed,
+    ToolMissing,
+)
+from libironic_disk.events import BytesMoved, Cancellation, Event, Phase, PhaseStarted
+from libironic_disk.images import ImageFormat, ImageType
+from libironic_disk.machine import process
+from libironic_disk.pure.layout import FileSystem, Layout
+from libironic_disk.pure.presets import esp, root, swap
+from libironic_disk.pure.roles import Firmware, Role
+from libironic_disk.pure.sizes import mib
+from libironic_disk.pure.tables.model import TableKind
+from libironic_disk.units import GIB, MIB
+from tests.conftest import Bench
+from tests.support import oracles
+from tests.support.disks import LoopDisk, attached_to, mounted
+
+pytestmark = pytest.mark.loopdevice
+
+
+@pytest.fixture(scope="session")
+def system(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A raw partition image: an ext4 with a kernel of sorts."""
+    folder = tmp_path_factory.mktemp("system")
+    for name, content in FILES.items():
+        path = folder / "tree" / name.lstrip("/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    image = folder / "system.raw"
+    argv = ["mke2fs", "-q", "-t", "ext4", "-b", "4096", "-d", str(folder / "tree"), str(image), "64M"]
+    subprocess.run(argv, check=True)
+    return image
+
+
+@pytest.fixture(scope="session")
+def qcow2(system: Path) -> Path:
+    """The same as qcow2."""
+    path = system.with_suffix(".qcow2")
+    subprocess.run(["qemu-img", "convert", "-O", "qcow2", str(system), str(path)], check=True)
+    return path
+
+
+@pytest.fixture
+def disk(bench: Bench) -> LoopDisk:
+    """A disk that holds something already."""
+    disk = bench.disk(2 * GIB, 512)
+    subprocess.run(["mkfs.ext4", "-q", "-F", disk.node], check=True)
+    return disk
+
+
+@pytest.fixture
+def unchanged(disk: LoopDisk) -> Iterator[LoopDisk]:
+    """The same disk, which must be as it was afterwards."""
+    before = disk.digest()
+    yield disk
+    assert disk.digest() == before
+
+
+def assert_unbootable(disk: LoopDisk) -> None:
+    """Assert that neither firmware finds anything on the disk."""
+    with disk.file.open("rb") as file:
+        assert file.read(MIB) == bytes(MIB)
+        file.seek(-MIB, os.SEEK_END)
+        assert file.read() == bytes(MIB)
+    assert not oracles.has_table(disk.node)
+
+
+@pytest.mark.parametrize("firmware", list(Firmware))
+@pytest.mark.parametrize("form", ["raw", "qcow2", "stream"])
+def test_an_image_arrives_whole_in_every_form(
+    disk: LoopDisk, system: Path, qcow2: Path, firmware: Firmware, form: str
+) -> None:
+    with system.open("rb") as stream:
+        image = {"raw": system, "qcow2": qcow2, "stream": stream}[form]
+        result = deploy.deploy(
+            DeployRequest(device=disk.node, image=image, firmware=firmware, boot_loader=BootLoader.NONE, root_mb=200)
+        )
+    part = result.partition(Role.ROOT)
+    assert part is not None
+    assert part.size == 200 * MIB
+    assert (part.filesystem, part.filesystem_uuid) == ("ext4", oracles.blkid(str(system))["UUID"])
+    subprocess.run(["cmp", "--bytes", str(64 * MIB), part.node, str(system)], check=True)
+    assert oracles.sfdisk(disk.node).label == ("gpt" if firmware is Firmware.UEFI else "dos")
+
+
+def test_the_loader_is_on_the_esp_and_the_menu_in_the_image(disk: LoopDisk, system: Path, tmp_path: Path) -> None:
+    result = deploy.deploy(DeployRequest(device=disk.node, image=system))
+    esp_part, root_part = result.partition(Role.ESP), result.partition(Role.ROOT)
+    assert esp_part is not None
+    assert root_part is not None
+    listing = oracles.output("mdir", "-b", "-i", esp_part.node, "::/EFI/BOOT")
+    assert listing.split() == ["::/EFI/BOOT/BOOTX64.EFI"]
+    with mounted(root_part.node, tmp_path / "mnt", "-o", "ro") as top:
+        menu = (top / "boot/grub/grub.cfg").read_text()
+    assert f"root=UUID={result.root_uuid}" in menu
+    assert result.boot_entries[0] in menu
+    oracles.check_filesystem("ext4", root_part.node)
+    oracles.check_filesystem("vfat", esp_part.node)
+
+
+def bad(image: Path, folder: Path, how: str) -> Path:
+    """Return an image with one thing wrong."""
+    path = folder / f"{how}.qcow2"
+    match how:
+        case "backing file":
+            argv = ["qemu-img", "create", "-f", "qcow2", "-b", str(image), "-F", "raw", str(path)]
+        case "data file":
+            argv = ["qemu-img", "create", "-f", "qcow2", "-o", f"data_file={path}.data", str(path), "64M"]
+        case "encrypted":
+            secret = ["--object", "secret,id=s,data=x"]
+            options = "encrypt.format=luks,encrypt.key-secret=s"
+            argv = ["qemu-img", "create", *secret, "-f", "qcow2", "-o", options, str(path), "64M"]
+        case "truncated":
+            argv = ["qemu-img", "convert", "-O", "qcow2", str(image), str(path)]
+        case _:
+            raise AssertionError(how)
+    subprocess.run(argv, check=True, capture_output=True)
+    if how == "truncated":
+        os.truncate(path, path.stat().st_size - 100_000)
+    return path
+
+
+@pytest.mark.parametrize("how", ["backing file", "data file", "encrypted", "truncated"])
+def test_an_image_that_is_not_safe_is_refused_first(
+    unchanged: LoopDisk, system: Path, tmp_path: Path, how: str
+) -> None:
+    with pytest.raises(ImageRefused):
+        deploy.deploy(DeployRequest(device=unchanged.node, image=bad(system, tmp_path, how)))
+
+
+def test_requests_that_contradict_themselves_or_the_disk_are_refused_first(
+    unchanged: LoopDisk, system: Path, qcow2: Path
+) -> None:
+    node = unchanged.node
+    blank = Layout(table=TableKind.GPT, partitions=(esp(), root()))
+    rootless = Layout(table=TableKind.GPT, partitions=(esp(), swap(mib(64))))
+    cases: tuple[tuple[DeployRequest, type[DiskError], str], ...] = (
+        (DeployRequest(device=node, image=system, root_mb=32), ImageTooLarge, "64 MiB"),
+        (DeployRequest(device=node, image=qcow2, root_mb=32), ImageTooLarge, "64 MiB"),
+        (DeployRequest(device=node, image=qcow2, image_format=ImageFormat.RAW), FormatMismatch, "qcow2"),
+        (DeployRequest(device=node, image=system, image_format=ImageFormat.QCOW2), FormatMismatch, "raw"),
+        (DeployRequest(device=node, image=system, image_type=ImageType.WHOLE_DISK), ImageRefused, "whole-disk"),
+        (DeployRequest(device=node, image=system, swap_mb=-1), LayoutInvalid, "negative"),
+        (DeployRequest(device=node, image=system, root_mb=0), LayoutInvalid, "positive"),
+        (DeployRequest(device=node, image=system, swap_mb=4096), LayoutDoesNotFit, "swap 4 GiB"),
+        (DeployRequest(device=node, image=system, ephemeral_mb=9, ephemeral_format="zfs"), LayoutInvalid, "zfs"),
+        (DeployRequest(device=node, image=system, layout=rootless), LayoutInvalid, "root"),
+        (DeployRequest(device=node, image=system, layout=blank, config_drive={"meta_data": {}}), LayoutInvalid, "drive"),
+        (DeployRequest(device=node, image=system, layout=blank, firmware=Firmware.BIOS), BootImpossible, "BIOS boot"),
+        (
+            DeployRequest(device=node, image=system, table=TableKind.MBR, layout=Layout(
+                table=TableKind.MBR, partitions=(root(),)), firmware=Firmware.UEFI),
+            BootImpossible,
+            "EFI system partition",
+        ),
+        (DeployRequest(device=node, image=system, config_drive=b"no drive"), ConfigDriveInvalid, "malformed"),
+        (
+            DeployRequest(device=node, image=system, config_drive={"meta_data": {"x": "y" * 9000}}, config_drive_limit=5000),
+            ConfigDriveTooLarge,
+            "limit",
+        ),
+    )  # fmt: skip
+    for request, wanted, words in cases:
+        with pytest.raises(wanted) as refused:
+            deploy.deploy(request)
+        assert words in str(refused.value), refused.value
+
+
+def test_a_missing_program_is_found_first(
+    unchanged: LoopDisk, qcow2: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("mke2fs", "mkswap", "mkfs.vfat", "mcopy", "mmd", "mdir", "grub-mkimage"):
+        found = oracles.output("which", name).strip()
+        (tmp_path / name).symlink_to(found)
+    monkeypatch.setattr(process, "_search_path", lambda: str(tmp_path))
+    with pytest.raises(ToolMissing, match="qemu-img is not installed; it comes with the package qemu-utils"):
+        deploy.deploy(DeployRequest(device=unchanged.node, image=qcow2, swap_mb=8))
+
+
+def test_a_mounted_disk_is_refused_first(unchanged: LoopDisk, system: Path, tmp_path: Path) -> None:
+    with mounted(unchanged.node, tmp_path / "mnt", "-o", "ro,noload"):
+        with pytest.raises(DeviceBusy, match="is mounted on"):
+            deploy.deploy(DeployRequest(device=unchanged.node, image=system))
+
+
+class DyingStream(io.RawIOBase):
+    """A stream that breaks off with an error."""
+
+    def __init__(self, data: bytes, *, after: int) -> None:
+        self._left = data[:after]
+
+    def read(self, size: int = -1) -> bytes:
+        if not self._left:
+            raise OSError(104, "Connection reset by peer")
+        piece, self._left = self._left[:size], self._left[size:]
+        return piece
+
+
+def test_a_source_that_dies_leaves_an_unbootable_disk(disk: LoopDisk, system: Path) -> None:
+    stream = DyingStream(system.read_bytes(), after=40 * MIB + 17)
+    with pytest.raises(SourceFailed, match="Connection reset by peer") as failed:
+        deploy.deploy(DeployRequest(device=disk.node, image=stream))
+    assert failed.value.offset == 40 * MIB + 17
+    assert "does not boot" in str(failed.value)
+    assert_unbootable(disk)
+
+
+def test_an_image_without_a_kernel_leaves_an_unbootable_disk(disk: LoopDisk, tmp_path: Path) -> None:
+    image = tmp_path / "empty.raw"
+    subprocess.run(["mke2fs", "-q", "-t", "ext4", str(image), "16M"], check=True)
+    with pytest.raises(BootImpossible, match="vmlinuz"):
+        deploy.deploy(DeployRequest(device=disk.node, image=image))
+    assert_unbootable(disk)
+
+
+def test_an_image_that_is_no_file_system_leaves_an_unbootable_disk(disk: LoopDisk, tmp_path: Path) -> None:
+    image = tmp_path / "noise.raw"
+    image.write_bytes(bytes(8 * MIB))
+    with pytest.raises(BootImpossible, match="no file system"):
+        deploy.deploy(DeployRequest(device=disk.node, image=image, firmware=Firmware.BIOS))
+    assert_unbootable(disk)
+
+
+@pytest.mark.parametrize("phase", [Phase.FORMAT, Phase.CONFIG_DRIVE, Phase.IMAGE, Phase.BOOT_LOADER])
+@pytest.mark.parametrize("form", ["raw", "qcow2"])
+def test_cancelling_leaves_an_unbootable_disk(
+    disk: LoopDisk, system: Path, qcow2: Path, phase: Phase, form: str
+) -> None:
+    switch = Cancellation()
+
+    def sink(event: Event) -> None:
+        if isinstance(event, PhaseStarted | BytesMoved) and event.phase is phase:
+            switch.cancel()
+
+    image = system if form == "raw" else qcow2
+    request = DeployRequest(device=disk.node, image=image, swap_mb=8, config_drive={"meta_data": {"uuid": "u"}})
+    with pytest.raises(Cancelled):
+        deploy.deploy(request, sink=sink, cancel=switch)
+    assert_unbootable(disk)
+
+
+def test_a_grub_that_fails_leaves_an_unbootable_disk(
+    disk: LoopDisk, system: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = deploy.plan(DeployRequest(device=disk.node, image=system, firmware=Firmware.BIOS))
+
+    def fail(*_: object, **__: object) -> bytes:
+        raise ProgramFailed(argv=("grub-mkimage",), stderr="no space", exit_code=1)
+
+    monkeypatch.setattr(grub.grub_image, "core_image", fail)
+    with pytest.raises(ProgramFailed, match="no space"):
+        deploy.apply(plan)
+    assert_unbootable(disk)
+
+
+def test_a_failed_deployment_onto_a_file_leaves_no_loop_device(bench: Bench, tmp_path: Path) -> None:
+    file = bench.blank_file(GIB)
+    image = tmp_path / "noise.raw"
+    image.write_bytes(bytes(MIB))
+    with pytest.raises(BootImpossible):
+        deploy.deploy(DeployRequest(device=str(file), file_sector_size=512, image=image))
+    assert attached_to(file) == []
+    assert not any(tmp_path.glob("*tmp*"))
+
+
+def test_a_plan_says_everything_that_will_happen(unchanged: LoopDisk, qcow2: Path) -> None:
+    request = DeployRequest(
+        device=unchanged.node,
+        image=qcow2,
+        swap_mb=64,
+        ephemeral_mb=64,
+        ephemeral_format=FileSystem.EXT3,
+        config_drive={"meta_data": {"uuid": "u"}},
+    )
+    said = str(deploy.plan(request))
+    for words in (
+        "mkfs vfat",
+        "mkfs ext3",
+        "mkfs swap",
+        "config-drive",
+        "destroys ext4 on the disk",
+        "qcow2",
+        "BOOTX64",
+    ):
+        assert words in said
