@@ -6,18 +6,19 @@ The disk is a file. Run by ``make demo``, as root: a file becomes a disk through
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
 
 from lab import cache_directory
 from lab.debian import DebianImage, DeployReport, build_partition_image, parse_deploy_report
 from lab.qemu import booted
 from libironic_disk import DeployRequest, DeployResult, deploy
-from libironic_disk.events import BytesMoved, Event, EventSink, PhaseFinished, PhaseStarted
+from libironic_disk.events import BytesMoved, Event, EventSink, Phase, PhaseFinished, PhaseStarted
 from libironic_disk.grub import SerialConsole
 from libironic_disk.pure import drawing
 from libironic_disk.pure.kernelparams import KernelParameters
@@ -49,19 +50,22 @@ def request(image: DebianImage, disk: Path, firmware: Firmware) -> DeployRequest
 
 @contextmanager
 def progress_bar(console: Console) -> Iterator[EventSink]:
-    """Show the events of a deployment as a progress bar."""
-    columns = (TextColumn("{task.description:<24}"), BarColumn(), DownloadColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console) as progress:
-        tasks: dict[str, TaskID] = {}
+    """Show a deployment: a line for each phase that ended, and a bar while an image is copied."""
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        details: dict[Phase, str] = {}
+        tasks: dict[Phase, TaskID] = {}
 
         def sink(event: Event) -> None:
             match event:
                 case PhaseStarted():
-                    tasks[event.phase] = progress.add_task(event.phase, total=None)
+                    details[event.phase] = event.detail
                 case BytesMoved():
+                    if event.phase not in tasks:
+                        tasks[event.phase] = progress.add_task(event.phase, total=event.total)
                     progress.update(tasks[event.phase], completed=event.done, total=event.total)
                 case PhaseFinished():
-                    progress.update(tasks[event.phase], total=1, completed=1)
+                    console.print(f"{event.phase:<13} {event.seconds:6.2f} s  {details[event.phase]}", soft_wrap=True)
 
         yield sink
 
@@ -79,10 +83,11 @@ def boot_and_listen(disk: Path, firmware: Firmware) -> DeployReport:
 def show(console: Console, result: DeployResult, report: DeployReport) -> None:
     """Compare what was deployed with what the booted system found, and fail if they differ."""
     swap = next(part for part in result.partitions if part.name == "swap")
+    where = report.config_drive or "no device"
     checks = (
-        ("root is mounted from", result.root_uuid, report.root_uuid),
+        ("root is mounted from UUID", result.root_uuid, report.root_uuid),
         ("swap is on, bytes", str(swap.size - 4096), ", ".join(str(area.size) for area in report.swap)),
-        ("config drive tells", INSTANCE, report.config_drive_uuid or "nothing"),
+        (f"config drive, by its label on {where}, tells", INSTANCE, report.config_drive_uuid or "nothing"),
     )
     for what, wanted, found in checks:
         verdict = f"[green]ok[/]   {what} {found}" if wanted == found else f"[red]NO[/]   {what} {found}, not {wanted}"
@@ -97,12 +102,15 @@ def main() -> None:
     arguments.add_argument("--boot", type=Firmware, choices=list(Firmware), default=Firmware.BIOS)
     firmware: Firmware = arguments.parse_args().boot
     console = Console(highlight=False)
-    work = cache_directory() / "demo"
+    # Shown relative to where one stands: an absolute path would fill half of a line.
+    work = Path(os.path.relpath(cache_directory())) / "demo"
     work.mkdir(parents=True, exist_ok=True)
 
     console.rule("1. a Debian 12 partition image")
     image = build_partition_image(cache_directory(), log=console.print)
-    console.print(f"{image.path} with kernel {image.kernel_version}, root file system {image.root_uuid}")
+    console.print(
+        f"{os.path.relpath(image.path)} with kernel {image.kernel_version}, root file system {image.root_uuid}"
+    )
 
     console.rule(f"2. the plan for a blank disk ({firmware})")
     disk = work / f"{firmware}.img"

@@ -56,10 +56,14 @@ def parse_bytes(text: str) -> int:
     return value
 
 
+_NAMES: Final = (("TiB", TIB), ("GiB", GIB), ("MiB", MIB), ("KiB", KIB), ("B", 1))
+
+
 def in_words(size: int) -> str:
-    """Return a size for people: exact where a binary unit divides it, else with one decimal."""
-    for name, factor in (("TiB", TIB), ("GiB", GIB), ("MiB", MIB), ("KiB", KIB)):
-        if size >= factor:
-            whole, rest = divmod(size, factor)
-            return f"{whole} {name}" if not rest else f"{size / factor:.1f} {name}"
-    return f"{size} B"
+    """Return a size for people: exact where at most four digits and a binary unit can say it, else with one decimal."""
+    for name, factor in _NAMES:
+        whole, rest = divmod(size, factor)
+        if not rest and 0 < whole < 10_000:
+            return f"{whole} {name}"
+    name, factor = next((each for each in _NAMES if size >= each[1]), _NAMES[-1])
+    return f"{size / factor:.1f} {name}" if size else "0 B"

@@ -6,6 +6,7 @@ import io
 import os
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -172,21 +173,32 @@ def test_requests_that_contradict_themselves_or_the_disk_are_refused_first(
         (DeployRequest(device=node, image=system, swap_mb=4096), LayoutDoesNotFit, "swap 4 GiB"),
         (DeployRequest(device=node, image=system, ephemeral_mb=9, ephemeral_format="zfs"), LayoutInvalid, "zfs"),
         (DeployRequest(device=node, image=system, layout=rootless), LayoutInvalid, "root"),
-        (DeployRequest(device=node, image=system, layout=blank, config_drive={"meta_data": {}}), LayoutInvalid, "drive"),
+        (
+            DeployRequest(device=node, image=system, layout=blank, config_drive={"meta_data": {}}),
+            LayoutInvalid,
+            "drive",
+        ),
         (DeployRequest(device=node, image=system, layout=blank, firmware=Firmware.BIOS), BootImpossible, "BIOS boot"),
         (
-            DeployRequest(device=node, image=system, table=TableKind.MBR, layout=Layout(
-                table=TableKind.MBR, partitions=(root(),)), firmware=Firmware.UEFI),
+            DeployRequest(
+                device=node,
+                image=system,
+                table=TableKind.MBR,
+                layout=Layout(table=TableKind.MBR, partitions=(root(),)),
+                firmware=Firmware.UEFI,
+            ),
             BootImpossible,
             "EFI system partition",
         ),
         (DeployRequest(device=node, image=system, config_drive=b"no drive"), ConfigDriveInvalid, "malformed"),
         (
-            DeployRequest(device=node, image=system, config_drive={"meta_data": {"x": "y" * 9000}}, config_drive_limit=5000),
+            DeployRequest(
+                device=node, image=system, config_drive={"meta_data": {"x": "y" * 9000}}, config_drive_limit=5000
+            ),
             ConfigDriveTooLarge,
             "limit",
         ),
-    )  # fmt: skip
+    )
     for request, wanted, words in cases:
         with pytest.raises(wanted) as refused:
             deploy.deploy(request)
@@ -205,9 +217,52 @@ def test_a_missing_program_is_found_first(
 
 
 def test_a_mounted_disk_is_refused_first(unchanged: LoopDisk, system: Path, tmp_path: Path) -> None:
-    with mounted(unchanged.node, tmp_path / "mnt", "-o", "ro,noload"):
-        with pytest.raises(DeviceBusy, match="is mounted on"):
-            deploy.deploy(DeployRequest(device=unchanged.node, image=system))
+    request = DeployRequest(device=unchanged.node, image=system)
+    with mounted(unchanged.node, tmp_path / "mnt", "-o", "ro,noload"), pytest.raises(DeviceBusy, match="is mounted on"):
+        deploy.deploy(request)
+
+
+@pytest.mark.parametrize(
+    ("firmware", "table"),
+    [(Firmware.BIOS, TableKind.MBR), (Firmware.BIOS, TableKind.GPT), (Firmware.UEFI, TableKind.GPT)],
+)
+def test_a_rebuild_keeps_the_ephemeral_volume_and_the_table(
+    disk: LoopDisk, system: Path, qcow2: Path, tmp_path: Path, firmware: Firmware, table: TableKind
+) -> None:
+    first = DeployRequest(
+        device=disk.node,
+        image=system,
+        ephemeral_mb=64,
+        swap_mb=32,
+        config_drive={"meta_data": {"uuid": "first"}},
+        firmware=firmware,
+        table=table,
+    )
+    before = deploy.deploy(first)
+    kept = before.partition(Role.EPHEMERAL)
+    assert kept is not None
+    with mounted(kept.node, tmp_path / "mnt") as top:
+        (top / "precious").write_text("do not lose me")
+    head = first_bytes(disk, 440)
+    assert any(head) == (firmware is Firmware.BIOS)
+
+    rebuilt = replace(first, image=qcow2, preserve_ephemeral=True, config_drive={"meta_data": {"uuid": "second"}})
+    after = deploy.deploy(rebuilt)
+
+    assert first_bytes(disk, 440) == head
+    assert [part.partuuid for part in after.partitions] == [part.partuuid for part in before.partitions]
+    assert after.partition(Role.EPHEMERAL) == kept
+    with mounted(kept.node, tmp_path / "mnt", "-o", "ro") as top:
+        assert (top / "precious").read_text() == "do not lose me"
+    drive = after.partition(Role.CONFIG_DRIVE)
+    assert drive is not None
+    assert b"second" in Path(drive.node).read_bytes()
+
+
+def first_bytes(disk: LoopDisk, count: int) -> bytes:
+    """Return the first bytes of a disk."""
+    with disk.file.open("rb") as file:
+        return file.read(count)
 
 
 class DyingStream(io.RawIOBase):
