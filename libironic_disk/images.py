@@ -169,6 +169,7 @@ def write_image(
         ImageRefused: a qcow2 stream turned out to be damaged; nothing was written.
         SourceFailed: the image failed, ended early or changed while it was read.
         NotABlockDevice: the target isn't one.
+        DeviceReadOnly: the kernel refuses writes to it.
         DeviceFailed: the target couldn't be opened, written or flushed.
         ProgramFailed: qemu-img failed for another reason.
         ProgramTimedOut: qemu-img took too long.

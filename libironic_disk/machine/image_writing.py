@@ -36,6 +36,7 @@ class Meter:
         self._sink = sink
         self._total = total
         self._next = 0.0
+        self._done = 0
 
     def moved(self, done: int, written: int) -> None:
         """Report how many bytes were read and written so far, unless that was just done."""
@@ -46,7 +47,9 @@ class Meter:
 
     def ended(self, done: int, written: int) -> None:
         """Report the same for the last time."""
-        self._sink(BytesMoved(phase=Phase.IMAGE, done=done, written=written, total=self._total))
+        # A stream that was kept in a file has been read, however much of that file is yet to be decoded.
+        self._done = max(self._done, done)
+        self._sink(BytesMoved(phase=Phase.IMAGE, done=self._done, written=written, total=self._total))
 
 
 def write_raw(source: Source, writer: TargetWriter, *, meter: Meter, cancel: Cancellation | None) -> int:

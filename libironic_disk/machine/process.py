@@ -30,9 +30,11 @@ PACKAGES: Final[Mapping[str, str]] = {
     "mdir": "mtools",
     "mmd": "mtools",
     "qemu-img": "qemu-utils",
+    "grub-fstest": "grub-common",
     "grub-mkimage": "grub-common",
     "grub-script-check": "grub-common",
     "efibootmgr": "efibootmgr",
+    "setpriv": "util-linux",
 }
 """Debian's name of the package that each program comes with."""
 
@@ -96,7 +98,8 @@ def run(
         environment: variables beside LC_ALL and PATH, the only ones that it gets.
         limits: resource limits, set by oslo.concurrency's prlimit before the program starts.
         cancel: thrown by the caller, it kills the program.
-        watch: called about ten times a second with the program's pid while it runs.
+        watch: called about ten times a second with the program's pid while it runs, from another thread. What it
+            raises ends its calls and is raised here after the program's end.
 
     Raises:
         ToolMissing: it isn't installed.
@@ -159,6 +162,7 @@ def _watching(
         yield
         return
     ended = threading.Event()
+    raised: list[Exception] = []
 
     def look() -> None:
         while not ended.wait(_POLL_SECONDS):
@@ -166,8 +170,11 @@ def _watching(
                 if cancel is not None and cancel.requested:
                     process.kill()
                     return
-                if watch is not None:
-                    watch(process.pid)
+                if watch is not None and not raised:
+                    try:
+                        watch(process.pid)
+                    except Exception as error:  # it must not end the thread that serves a cancellation
+                        raised.append(error)
 
     watcher = threading.Thread(target=look, name="libironic_disk-watch", daemon=True)
     watcher.start()
@@ -176,6 +183,8 @@ def _watching(
     finally:
         ended.set()
         watcher.join()
+    if raised:
+        raise raised[0]
 
 
 def _reap(started: list[subprocess.Popen[bytes]]) -> None:

@@ -1,9 +1,8 @@
 """A typed binding of qemu-img: explicit formats only, no other file ever opened, bounded memory and time.
 
 An image is named by a ``json:`` description that gives the driver of every layer and says that there is no backing
-file, so qemu-img has nothing to guess and nowhere else to look. Images and targets are passed as ``/proc/PID/fd/N``
-of a descriptor
-that the caller holds: a path could lead to another file by the time qemu-img opens it.
+file, so qemu-img has nothing to guess and nowhere else to look. The caller passes images and targets that it has open
+as ``/proc/PID/fd/N``: any other path could lead somewhere else by the time qemu-img follows it.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from libironic_disk.units import GIB
 
 TOOL: Final = "qemu-img"
 
-# Without it glibc reserves 64 MiB of address space for every thread, and the limit is reached by nothing.
+# Without it glibc reserves 64 MiB of address space for every thread: the limit would be reached by reserving alone.
 _ENVIRONMENT: Final = {"MALLOC_ARENA_MAX": "3"}
 _INPUT_OUTPUT: Final = re.compile(r"error while (reading|writing) at byte (\d+): (.*)")
 
@@ -106,6 +105,7 @@ def convert(
         limits: what the program may use.
         moved: called several times a second, from another thread, with the bytes that were read and written so far. The
             bytes that were read include some MiB of libraries; zeros that the device made by itself aren't counted.
+            What it raises ends the reports at once, and is raised here after the program's end.
         cancel: kills the program.
 
     Raises:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from libironic_disk.errors import DeviceFailed, NotABlockDevice
+from libironic_disk.errors import DeviceFailed, DeviceReadOnly, NotABlockDevice
 from libironic_disk.machine import file_ranges, sysfs
 from libironic_disk.machine.file_ranges import SYNC_WAIT_AFTER, SYNC_WAIT_BEFORE, SYNC_WRITE
 from libironic_disk.machine.sources import Data, Piece
@@ -35,6 +35,7 @@ def open_target(path: str, *, capacity: int, regular_file: bool = False) -> Iter
 
     Raises:
         NotABlockDevice: it is something else.
+        DeviceReadOnly: the kernel refuses writes to it.
         DeviceFailed: it can't be opened, or is smaller than ``capacity``.
     """
     descriptor = _open(path, regular_file)
@@ -49,8 +50,9 @@ def open_target(path: str, *, capacity: int, regular_file: bool = False) -> Iter
 
 
 def _open(path: str, regular_file: bool) -> int:
-    if not regular_file:
-        sysfs.block_device_number(path)  # looked at first: opening alone may block or have effects
+    # Looked at first: opening alone may block or have effects, and a read-only disk lets itself be opened for writing.
+    if not regular_file and sysfs.is_read_only(sysfs.block_node(sysfs.block_device_number(path))):
+        raise DeviceReadOnly(device=path)
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     except OSError as error:

@@ -136,7 +136,7 @@ def bad(image: Path, folder: Path, how: str) -> Path:
             argv = ["qemu-img", "create", "-f", "qcow2", "-o", f"data_file={path}.data", str(path), "64M"]
         case "encrypted":
             secret = ["--object", "secret,id=s,data=x"]
-            options = "encrypt.format=luks,encrypt.key-secret=s"
+            options = "encrypt.format=aes,encrypt.key-secret=s"
             argv = ["qemu-img", "create", *secret, "-f", "qcow2", "-o", options, str(path), "64M"]
         case "truncated":
             argv = ["qemu-img", "convert", "-O", "qcow2", str(image), str(path)]

@@ -19,8 +19,7 @@ from libironic_disk.errors import ImageRefused, SourceFailed
 from libironic_disk.machine.sources import Data, Piece, Zeros
 from libironic_disk.units import MIB
 
-# A write to the same file may lie on both sides of a shorter hole, and every piece costs more than reading so few
-# zeros.
+# To read the zeros of a shorter hole costs less than to interrupt the data around it.
 _SHORTEST_HOLE: Final = MIB
 _LARGEST_PIECE_OF_ZEROS: Final = 256 * MIB
 # Not blocking concerns the opening of what turns out not to be a file; reading a file takes no notice of it.
@@ -130,7 +129,7 @@ class OpenFile:
             if hole >= min(_SHORTEST_HOLE, left):
                 self._position += min(hole, _LARGEST_PIECE_OF_ZEROS)
                 return Zeros(offset=start, length=self._position - start)
-            self._data_until = self._next_hole(start + hole)
+            self._data_until = self._data_end(start + hole, start + len(buffer))
         view = buffer[: min(len(buffer), self._data_until - start)]
         self._read_whole(view, start)
         self._position += len(view)
@@ -154,8 +153,15 @@ class OpenFile:
         """How many bytes from ``position`` on are a hole."""
         return self._seek(position, os.SEEK_DATA, absent=self._file.size) - position
 
-    def _next_hole(self, position: int) -> int:
-        return self._seek(position, os.SEEK_HOLE, absent=self._file.size)
+    def _data_end(self, position: int, enough: int) -> int:
+        """Where the data from ``position`` on ends, short holes included; no further than needed for ``enough``."""
+        end = self._seek(position, os.SEEK_HOLE, absent=self._file.size)
+        while end < min(enough, self._file.size):
+            hole = self._hole(end)
+            if hole >= min(_SHORTEST_HOLE, self._file.size - end):
+                break
+            end = self._seek(end + hole, os.SEEK_HOLE, absent=self._file.size)
+        return end
 
     def _seek(self, position: int, whence: int, *, absent: int) -> int:
         try:

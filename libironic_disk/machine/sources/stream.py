@@ -83,8 +83,9 @@ class StreamSource:
         except Exception as error:  # a stranger's stream: what it raises can't be known
             reason = str(error) or type(error).__name__
             raise SourceFailed(source=self._name, reason=reason, offset=self._read) from error
-        if piece is None:
-            raise SourceFailed(source=self._name, reason="the stream doesn't block", offset=self._read)
+        if piece is None or len(piece) > length:
+            reason = "the stream doesn't block" if piece is None else "the stream gave more bytes than were asked for"
+            raise SourceFailed(source=self._name, reason=reason, offset=self._read)
         self._read += len(piece)
         if self._size is not None and (self._read > self._size or (not piece and self._read < self._size)):
             found = "it gave more bytes" if self._read > self._size else "it ended early"

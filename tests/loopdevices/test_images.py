@@ -1,0 +1,214 @@
+"""Images on partitions of real block devices: right to the last byte on a used disk, and honest about failures."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from libironic_disk import images
+from libironic_disk.errors import DeviceFailed, DeviceReadOnly, NotABlockDevice
+from libironic_disk.events import BytesMoved, Event
+from libironic_disk.machine import file_ranges
+from libironic_disk.machine.sources import Zeros
+from libironic_disk.machine.writer import open_target
+from libironic_disk.units import KIB, MIB
+from tests.conftest import Bench
+from tests.support.disks import LoopDisk, mounted
+from tests.support.oracles import check_filesystem, output
+from tests.support.qcow2_images import COMPRESSED_OPTIONS, OPTIONS, assert_identical, converted, created, raw_image
+
+pytestmark = pytest.mark.loopdevice
+
+BEFORE = MIB
+SIZE = 32 * MIB
+AFTER = MIB
+
+
+@contextmanager
+def partition(disk: LoopDisk, *, start: int = BEFORE, size: int = SIZE) -> Iterator[str]:
+    """Give the node of a partition that only the kernel knows of, on a disk that holds old data everywhere."""
+    with open(disk.node, "r+b", buffering=0) as file:  # noqa: PTH123 - a device, not a path of ours
+        while file.tell() < start + size + AFTER:
+            file.write(b"\xaa" * MIB)
+    # addpart counts in units of 512 bytes on every disk.
+    output("addpart", disk.node, "1", str(start // 512), str(size // 512))
+    try:
+        yield f"{disk.node}p1"
+    finally:
+        output("delpart", disk.node, "1")
+
+
+@pytest.fixture
+def target(bench: Bench, sector_size: int) -> Iterator[tuple[LoopDisk, str]]:
+    disk = bench.disk(BEFORE + SIZE + AFTER, sector_size)
+    with partition(disk) as node:
+        yield disk, node
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return raw_image(tmp_path_factory.mktemp("raw") / "image.raw")
+
+
+def contents(disk: LoopDisk) -> bytes:
+    """Return what the device holds, past every cache."""
+    return subprocess.run(
+        ["dd", f"if={disk.node}", "bs=1M", "iflag=direct", "status=none"], capture_output=True, check=True
+    ).stdout
+
+
+def assert_written(disk: LoopDisk, image: bytes) -> None:
+    """Assert that the image is on the partition and that not a byte around it was touched."""
+    found = contents(disk)
+    assert found[:BEFORE] == b"\xaa" * BEFORE
+    assert found[BEFORE : BEFORE + len(image)] == image
+    assert found[BEFORE + len(image) :] == b"\xaa" * (SIZE - len(image) + AFTER)
+
+
+@pytest.mark.parametrize("options", [*OPTIONS, *(f"-c,{options}" for options in COMPRESSED_OPTIONS)])
+def test_a_qcow2_image_replaces_all_that_was_there(
+    target: tuple[LoopDisk, str], raw: Path, tmp_path: Path, options: str
+) -> None:
+    disk, node = target
+    compress = options.startswith("-c,")
+    path = converted(raw, tmp_path / "image.qcow2", options.removeprefix("-c,"), compress=compress)
+    images.write_image(images.inspect(path), node, capacity=SIZE)
+    assert_written(disk, raw.read_bytes())
+
+
+def test_an_image_with_snapshots_and_holes_replaces_all_that_was_there(
+    target: tuple[LoopDisk, str], tmp_path: Path
+) -> None:
+    _disk, node = target
+    path = created(tmp_path / "image.qcow2", SIZE, "", "write -P 1 0 20M", "discard 1M 9M", "write -z 11M 3M")
+    output("qemu-img", "snapshot", "-c", "first", str(path))
+    output("qemu-io", "-f", "qcow2", "-c", "write -P 2 5M 100k", str(path))
+    images.write_image(images.inspect(path), node, capacity=SIZE)
+    assert_identical(path, node)
+
+
+@pytest.mark.parametrize("kind", ["file", "stream", "qcow2 stream"])
+def test_raw_images_and_streams_replace_all_that_was_there(
+    target: tuple[LoopDisk, str], raw: Path, tmp_path: Path, kind: str
+) -> None:
+    disk, node = target
+    path = converted(raw, tmp_path / "image.qcow2") if kind == "qcow2 stream" else raw
+    with path.open("rb") as stream:
+        image = images.inspect(path if kind == "file" else stream)
+        images.write_image(image, node, capacity=SIZE)
+    assert_written(disk, raw.read_bytes())
+
+
+def test_holes_are_made_by_the_device_and_not_written(bench: Bench, sector_size: int, tmp_path: Path) -> None:
+    sparse = tmp_path / "image.raw"
+    with sparse.open("wb") as file:
+        file.truncate(300 * MIB + 512)
+        file.seek(150 * MIB)
+        file.write(b"x" * MIB)
+    disk = bench.disk(500 * MIB, sector_size)
+    with partition(disk, size=400 * MIB) as node:
+        images.write_image(images.inspect(sparse), node, capacity=400 * MIB)
+        # The compared device is larger; the rest of it still holds old data, so the image's own bytes are compared.
+        output("cmp", "--bytes", str(300 * MIB + 512), str(sparse), node)
+        assert output(
+            "cmp", "--ignore-initial", f"0:{300 * MIB + 512}", "--bytes", str(MIB), "/dev/zero", node, ok=(1,)
+        )
+    # Of 300 MiB that were written, only the data takes room on the file behind the disk; 100 MiB weren't.
+    assert disk.file.stat().st_blocks * 512 < 110 * MIB
+
+
+@pytest.mark.parametrize("modes", [0, 1, 2], ids=["punch-hole", "zero-range", "written-zeros"])
+def test_each_way_of_zeroing_zeroes_exactly_its_range(
+    target: tuple[LoopDisk, str], modes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk, node = target
+    ladder = (file_ranges.PUNCH_HOLE, file_ranges.ZERO_RANGE)
+    used: list[int] = []
+    real = file_ranges.allocate
+
+    def allocate(descriptor: int, mode: int, start: int, length: int) -> None:
+        if mode & ~file_ranges.KEEP_SIZE in ladder[:modes]:
+            raise OSError(95, "Operation not supported")
+        real(descriptor, mode, start, length)
+        used.append(mode & ~file_ranges.KEEP_SIZE)
+
+    monkeypatch.setattr(file_ranges, "allocate", allocate)
+    with open_target(node, capacity=SIZE) as writer:
+        writer.put(Zeros(offset=1000, length=5 * MIB))
+        writer.flush()
+    assert used == [*ladder[modes:]][:1]
+    found = contents(disk)
+    at = BEFORE + 1000
+    assert found == b"\xaa" * at + bytes(5 * MIB) + b"\xaa" * (len(found) - at - 5 * MIB)
+
+
+def test_a_file_system_image_is_whole_and_its_progress_reported(bench: Bench, sector_size: int, tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    (tree / "marker").write_text("here")
+    plain = tmp_path / "image.raw"
+    output("mke2fs", "-q", "-t", "ext4", "-b", "4096", "-d", str(tree), str(plain), "300M")
+    path = converted(plain, tmp_path / "image.qcow2", compress=True)
+    disk = bench.disk(400 * MIB, sector_size)
+    events: list[Event] = []
+    with partition(disk, size=350 * MIB) as node:
+        written = images.write_image(images.inspect(path), node, capacity=350 * MIB, sink=events.append)
+        check_filesystem("ext4", node)
+        with mounted(node, tmp_path / "mount", "-o", "ro") as where:
+            assert (where / "marker").read_text() == "here"
+    assert written.bytes_written == 300 * MIB
+    moved = [event for event in events if isinstance(event, BytesMoved)]
+    assert moved[-1].done == moved[-1].total == path.stat().st_size
+
+
+@contextmanager
+def disk_without_room(bench: Bench, where: Path, room: int) -> Iterator[str]:
+    """Give a disk of 64 MiB whose medium fails behind the first ``room`` bytes that are written."""
+    where.mkdir()
+    output("mount", "-t", "tmpfs", "-o", f"size={room}", "tmpfs", str(where))
+    try:
+        file = where / "disk.img"
+        with file.open("wb") as opened:
+            opened.truncate(64 * MIB)
+        node = output("losetup", "--find", "--show", str(file)).strip()
+        try:
+            yield node
+        finally:
+            output("losetup", "--detach", node)
+    finally:
+        output("umount", str(where))
+
+
+@pytest.mark.parametrize("kind", ["raw", "qcow2"])
+def test_a_write_that_the_device_lost_is_never_a_success(bench: Bench, raw: Path, tmp_path: Path, kind: str) -> None:
+    full = tmp_path / "full.raw"
+    full.write_bytes(b"f" * 24 * MIB)
+    path = full if kind == "raw" else converted(full, tmp_path / "image.qcow2")
+    image = images.inspect(path)
+    with disk_without_room(bench, tmp_path / "small", 8 * MIB) as node, pytest.raises(DeviceFailed) as failed:
+        images.write_image(image, node, capacity=64 * MIB)
+    assert failed.value.device == node
+    assert failed.value.action in ("writing", "flushing")
+
+
+def test_a_read_only_disk_is_refused_in_words(bench: Bench, raw: Path) -> None:
+    disk = bench.disk(64 * MIB, 512, read_only=True)
+    with pytest.raises(DeviceReadOnly, match=disk.node):
+        images.write_image(images.inspect(raw), disk.node, capacity=64 * MIB)
+
+
+def test_a_partition_smaller_than_planned_is_refused(target: tuple[LoopDisk, str], raw: Path) -> None:
+    disk, node = target
+    with pytest.raises(DeviceFailed, match="were planned"):
+        images.write_image(images.inspect(raw), node, capacity=SIZE + 512)
+    assert_written(disk, b"")
+
+
+def test_a_plain_file_is_no_partition(tmp_path: Path, raw: Path) -> None:
+    (tmp_path / "sda1").write_bytes(bytes(32 * KIB))
+    with pytest.raises(NotABlockDevice, match="plain file"):
+        images.write_image(images.inspect(raw), str(tmp_path / "sda1"), capacity=SIZE)
