@@ -12,14 +12,16 @@ import fcntl
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from libironic_disk.errors import DeviceBusy, DeviceFailed, DeviceLocked, DeviceReadOnly
-from libironic_disk.machine import sysfs
+from libironic_disk.errors import DeviceBusy, DeviceFailed, DeviceLocked, DeviceReadOnly, DiskError
+from libironic_disk.machine import process, sysfs
 from libironic_disk.machine.sysfs import BlockNode
 
-_NAP = 0.02
+_NAP = 0.005
+_UDEV_CONTROL = Path("/run/udev/control")
+_PING_TIMEOUT = 5
 
 
 @contextmanager
@@ -44,6 +46,19 @@ def locked(fd: int, device: str, *, timeout: float) -> Iterator[None]:
         yield
     finally:
         fcntl.flock(fd, fcntl.LOCK_UN)
+
+
+def let_udevd_notice() -> None:
+    """Wait until udevd, where it runs, has dealt with every close so far; to be called with the lock still held.
+
+    When a descriptor that could write a whole disk is closed, udevd makes the kernel read the table again unless
+    somebody has the lock by then. That takes each partition's node away, and a kernel that can't parse the table gives
+    none back. It answers a ping only when it has nothing else to do (systemd, ``manager_start_ctrl``), and one that
+    never answers is no reason to fail.
+    """
+    if _UDEV_CONTROL.exists():
+        with suppress(DiskError):
+            process.run("udevadm", "control", "--ping", f"--timeout={_PING_TIMEOUT}", timeout=_PING_TIMEOUT + 1)
 
 
 def check_unused(disk: BlockNode) -> None:

@@ -13,7 +13,7 @@ import fcntl
 import os
 import stat
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from libironic_disk.errors import DeviceBusy, DeviceFailed, NodeMissing
@@ -25,6 +25,7 @@ _BLKPG: Final = 0x1269
 _ADD: Final = 1
 _DELETE: Final = 2
 _LONGEST_NAP: Final = 0.05
+_BUSY_TIMEOUT: Final = 5.0
 
 
 class _Partition(ctypes.Structure):
@@ -66,41 +67,46 @@ def add(fd: int, device: str, number: int, span: ByteRange) -> None:
         raise DeviceFailed(device=device, action=action, reason=reason, offset=span.start) from error
 
 
-def remove(fd: int, device: str, numbers: Iterable[int]) -> None:
-    """Make the kernel forget partitions; those that it doesn't know are passed over.
-
-    Raises:
-        DeviceBusy: one of them is in use.
-        DeviceFailed: the kernel refuses.
-    """
-    for number in numbers:
-        try:
-            _blkpg(fd, _DELETE, number, ByteRange(0, 0))
-        except OSError as error:
-            if error.errno == errno.ENXIO:
-                continue
-            if error.errno == errno.EBUSY:
-                raise DeviceBusy(device=device, users=(f"partition {number} is open",)) from error
-            reason = error.strerror or str(error)
-            raise DeviceFailed(device=device, action=f"removing partition {number} of", reason=reason) from error
-
-
 def remove_all(fd: int, disk: BlockNode) -> None:
     """Make the kernel forget every partition of a disk, or none of them.
 
+    A partition that is merely open is waited for: blkid and its like look at one for milliseconds, lock or no lock,
+    and the kernel refuses as long as they do.
+
     Raises:
-        DeviceBusy: one of them is in use; those already forgotten are told again.
+        DeviceBusy: one of them stayed open for 5 seconds; those already forgotten are told again.
+        DeviceFailed: the kernel refuses.
     """
     known = sysfs.partitions(disk)
+    deadline = time.monotonic() + _BUSY_TIMEOUT
     gone: list[KernelPartition] = []
     try:
         for part in known:
-            remove(fd, disk.node, [part.number])
+            _remove(fd, disk.node, part.number, deadline)
             gone.append(part)
     except BaseException:
         for part in gone:
             add(fd, disk.node, part.number, ByteRange(part.start, part.start + part.size))
         raise
+
+
+def _remove(fd: int, device: str, number: int, deadline: float) -> None:
+    nap = 0.001
+    while True:
+        try:
+            _blkpg(fd, _DELETE, number, ByteRange(0, 0))
+        except OSError as error:
+            if error.errno == errno.ENXIO:
+                return
+            if error.errno != errno.EBUSY:
+                reason = error.strerror or str(error)
+                raise DeviceFailed(device=device, action=f"removing partition {number} of", reason=reason) from error
+            if time.monotonic() >= deadline:
+                raise DeviceBusy(device=device, users=(f"partition {number} is open",)) from error
+        else:
+            return
+        time.sleep(nap)
+        nap = min(nap * 2, _LONGEST_NAP)
 
 
 def wait_for(disk: BlockNode, wanted: Sequence[tuple[int, ByteRange]], *, timeout: float) -> dict[int, str]:

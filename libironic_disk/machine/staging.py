@@ -24,17 +24,13 @@ from libironic_disk.machine.sysfs import BlockNode
 from libironic_disk.pure.encoding import encode_table
 from libironic_disk.pure.facts import DiskKind
 from libironic_disk.pure.matching import table_differences
-from libironic_disk.pure.planner import EDGE
+from libironic_disk.pure.planner import EDGE, HEAD
 from libironic_disk.pure.planning import Action, Plan
 from libironic_disk.pure.ranges import ByteRange, edges
 from libironic_disk.pure.roles import Role
 from libironic_disk.pure.tables.bootrecord import BOOT_CODE_SIZE, with_boot_code
 from libironic_disk.pure.tables.model import Extent
 from libironic_disk.pure.tables.reading import read_table, regions
-from libironic_disk.units import MIB
-
-HEAD: Final = MIB
-"""No partition begins before this byte: the table's first copy and all boot code lie before it."""
 
 _NODE_TIMEOUT: Final = 10.0
 
@@ -95,8 +91,11 @@ def staged(plan: Plan, *, lock_timeout: float, sink: EventSink, cancel: Cancella
             held.enter_context(claims.locked(file, plan.device, timeout=lock_timeout))
             node = held.enter_context(loop.attached(plan.device, sector_size=plan.topology.sector_size))
         disk = sysfs.whole_disk(node)
+        # udevd acts when a descriptor that can write is closed: the lock has one of its own, which is closed later.
+        guard = held.enter_context(_opened(disk.node, os.O_RDONLY))
+        held.enter_context(claims.locked(guard, disk.node, timeout=lock_timeout))
+        held.callback(claims.let_udevd_notice)
         fd = held.enter_context(_opened(disk.node))
-        held.enter_context(claims.locked(fd, disk.node, timeout=lock_timeout))
         with phase(sink, Phase.CHECK, plan.device):
             _check_unchanged(plan, disk)
             claims.check_unused(disk)
@@ -217,9 +216,9 @@ def _blank(fd: int, disk: BlockNode, plan: Plan) -> None:
 
 
 @contextmanager
-def _opened(path: str) -> Iterator[int]:
+def _opened(path: str, mode: int = os.O_RDWR) -> Iterator[int]:
     try:
-        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        fd = os.open(path, mode | os.O_CLOEXEC)
     except OSError as error:
         if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
             raise DeviceReadOnly(device=path) from error

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
-from libironic_disk.errors import DeviceReadOnly, LayoutDoesNotFit, PreservationRefused, TableLimit
+from libironic_disk.errors import DeviceReadOnly, LayoutDoesNotFit, LayoutInvalid, PreservationRefused, TableLimit
 from libironic_disk.pure import ids
 from libironic_disk.pure.alignment import Alignment, choose_alignment
 from libironic_disk.pure.facts import DiskFacts, Signature
-from libironic_disk.pure.layout import FileSystem, Layout, PartitionSpec
+from libironic_disk.pure.layout import FileSystem, Layout, PartitionSpec, room_problems
 from libironic_disk.pure.matching import adopted, is_as_planned, table_differences
 from libironic_disk.pure.placing import Place, Space, place
 from libironic_disk.pure.planning import Action, Existing, Plan, PlannedPartition
@@ -23,6 +23,9 @@ from libironic_disk.units import MIB, align_down, in_words
 EDGE: Final = MIB
 """How many bytes at each end of a disk or partition are zeroed: the superblocks of every system in use lie there."""
 
+HEAD: Final = MIB
+"""No partition begins before this byte: the table's first copy and all boot code lie before it."""
+
 _BLOCK: Final = 4096
 
 
@@ -32,7 +35,7 @@ def make_plan(layout: Layout, facts: DiskFacts, *, seed: bytes, existing: Existi
     ``seed`` gives the identities where the layout has no seed of its own.
 
     Raises:
-        LayoutInvalid: the layout contradicts itself.
+        LayoutInvalid: the layout contradicts itself, or leaves a file system too little room.
         LayoutDoesNotFit: the disk is too small.
         TableLimit: it would fit, but not in this kind of table.
         DeviceReadOnly: the disk can't be written.
@@ -43,6 +46,7 @@ def make_plan(layout: Layout, facts: DiskFacts, *, seed: bytes, existing: Existi
         raise DeviceReadOnly(device=facts.path)
     alignment = choose_alignment(facts.topology)
     places, notes = _places(layout, facts, alignment)
+    _check_room(layout.partitions, places)
     partitions, disk_id = _identified(layout, places, layout.seed or seed)
     draft = Plan(
         device=facts.path,
@@ -66,7 +70,7 @@ def _places(layout: Layout, facts: DiskFacts, alignment: Alignment) -> tuple[tup
     first, end = usable(layout.table, facts.size, facts.topology.sector_size)
     space = Space(
         device=facts.path,
-        first=first,
+        first=max(first, HEAD),
         end=end,
         sector_size=facts.topology.sector_size,
         alignment=alignment,
@@ -81,6 +85,13 @@ def _places(layout: Layout, facts: DiskFacts, alignment: Alignment) -> tuple[tup
         raise TableLimit(device=facts.path, limit=limit) from error
     notes = (f"{in_words(beyond)} lie behind what an MBR can reach and stay unused",) if beyond > 0 else ()
     return places, notes
+
+
+def _check_room(specs: Sequence[PartitionSpec], places: Sequence[Place]) -> None:
+    found = (room_problems(spec, where.size) for spec, where in zip(specs, places, strict=True))
+    problems = tuple(problem for each in found for problem in each)
+    if problems:
+        raise LayoutInvalid(problems=problems)
 
 
 def _identified(layout: Layout, places: Sequence[Place], seed: bytes) -> tuple[tuple[PlannedPartition, ...], str]:

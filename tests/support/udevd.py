@@ -1,83 +1,82 @@
 """A systemd-udevd for one test and one disk, which nobody else on the machine notices.
 
-The scenario runs in a process of its own, in new mount, network and pid namespaces: /run with udev's database, the
-links under /dev and the rules are private, uevents and udev's answers to them stay in the network namespace, and the
-end of the pid namespace ends udevd, its workers and whatever the scenario started, however it went.
+A scenario runs in a process of its own, in new mount, network and pid namespaces. /run with udev's database, the links
+under /dev and the rules are private to it; uevents are answered into its own network namespace; and with the pid
+namespace ends whatever was started in it, udevd and its workers too, however the scenario ended.
 
-The rules are the stock ones for block devices, held to one disk. What remains of udevd for all other disks is the
-shared lock that it takes for a moment on each event; it neither reads nor watches them.
+The rules are the stock ones for block devices, held to the one disk. All that other disks get to feel is the shared
+lock that udevd takes for a moment on whatever has an event.
 """
 
 from __future__ import annotations
 
 import importlib
 import json
+import os
+import stat
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
 Result = TypeVar("Result")
 
-NO_WATCH = 'KERNEL=="{disk}", OPTIONS+="nowatch"'
-"""Keeps udevd from making the kernel read the table again whenever somebody closes the whole disk."""
-
 QUEUE = Path("/run/udev/queue")
+"""Is there as long as udevd has an event to work on."""
 
-_PROGRAM = "/lib/systemd/systemd-udevd"
-_STOCK = ("60-block.rules", "60-persistent-storage.rules")
+_UDEVD = "/lib/systemd/systemd-udevd"
 _RULES = Path("/usr/lib/udev/rules.d")
-_OTHER_RULES = ("/etc/udev/rules.d", "/usr/local/lib/udev/rules.d", "/lib/udev/rules.d")
+_STOCK_RULES = ("60-block.rules", "60-persistent-storage.rules")
+_OTHER_RULES = (Path("/etc/udev/rules.d"), Path("/usr/local/lib/udev/rules.d"))
 _LINKS = (Path("/dev/block"), Path("/dev/char"), Path("/dev/disk"))
-_NAMESPACES = ("--mount", "--propagation", "private", "--net", "--pid", "--fork", "--kill-child", "--mount-proc")
-# udevd takes pid 1 for systemd and then kills its whole cgroup when idle: the scenario must not be pid 1.
+_UNSHARE = ("unshare", "--mount", "--propagation=private", "--net", "--pid", "--mount-proc", "--fork", "--kill-child")
+# A udevd whose parent is pid 1 takes that for systemd and its own control group for one that it may kill.
 _NOT_AS_PID_1 = ("sh", "-c", '"$@"; exit $?', "sh")
 
 
-def under_udevd(
-    scenario: Callable[[str], Result], node: str, *, rules: Sequence[str] = (), timeout: float = 100
-) -> Result:
-    """Run a module's function with a disk as its argument while udevd runs, and return its result, sent as JSON.
+def under_udevd(scenario: Callable[[str], Result], node: str, *, rules: str = "") -> Result:
+    """Run a function of a module in a world with udevd; return its result, which comes back as JSON.
 
     Args:
-        scenario: a function at the top of a module.
-        node: the disk.
-        rules: lines to follow the stock rules; ``{disk}`` stands for the kernel's name of the disk.
-        timeout: seconds.
+        scenario: gets the disk's node; an error in it, and udevd not running to its end, fail the test.
+        node: the whole disk.
+        rules: follow the stock rules; ``{disk}`` stands for the kernel's name of the disk.
     """
-    name = Path(node).name
-    ours = "\n".join(rules).replace("{disk}", name)
-    argv = [sys.executable, "-m", "tests.support.udevd", scenario.__module__, scenario.__name__, node, ours]
+    assert Path(_UDEVD).exists(), f"{_UDEVD} isn't there; it comes with the package udev"
+    argv = [sys.executable, "-m", "tests.support.udevd", scenario.__module__, scenario.__name__, node, rules]
     with _link_folders():
         ended = subprocess.run(
-            ["unshare", *_NAMESPACES, *_NOT_AS_PID_1, *argv],
+            [*_UNSHARE, *_NOT_AS_PID_1, *argv],
             cwd=Path(__file__).parents[2],
             capture_output=True,
             text=True,
             check=False,
-            timeout=timeout,
         )
-    assert ended.returncode == 0, f"{scenario.__name__} under a private udevd failed:\n{ended.stdout}{ended.stderr}"
+    assert ended.returncode == 0, f"{scenario.__name__} failed under a udevd of its own: {ended.stdout}{ended.stderr}"
     result: Result = json.loads(ended.stdout)
     return result
 
 
+def send_change(name: str, synthetic: str = "") -> None:
+    """Let the kernel send a change event of a block device, with variables as in the kernel's sysfs-uevent."""
+    Path(f"/sys/class/block/{name}/uevent").write_text(f"change {synthetic}".strip())
+
+
+def let_udevd_look() -> None:
+    """Wait until udevd has seen every event and every closed node; some events may still wait for a lock."""
+    subprocess.run(["udevadm", "control", "--ping", "--timeout=20"], check=True)
+
+
 def settle() -> None:
-    """Wait until udevd has worked off every event."""
+    """Wait until udevd has nothing left to do."""
     subprocess.run(["udevadm", "settle", "--timeout=20"], check=True)
 
 
-def trigger(*names: str) -> None:
-    """Let the kernel send a change event of block devices by their kernel names."""
-    for name in names:
-        Path(f"/sys/class/block/{name}/uevent").write_text("change")
-
-
 def until(condition: Callable[[], bool], *, within: float) -> bool:
-    """Wait for a condition and return whether it came true."""
+    """Wait for a condition; return whether it came true."""
     deadline = time.monotonic() + within
     while not condition():
         if time.monotonic() > deadline:
@@ -88,7 +87,7 @@ def until(condition: Callable[[], bool], *, within: float) -> bool:
 
 @contextmanager
 def _link_folders() -> Iterator[None]:
-    """Have folders over which the namespace can put its own: /dev is the same for all namespaces."""
+    """Have folders to mount private ones on: every namespace sees the same /dev."""
     made = [folder for folder in _LINKS if not folder.exists()]
     try:
         for folder in made:
@@ -101,33 +100,44 @@ def _link_folders() -> Iterator[None]:
 
 
 @contextmanager
-def _running(disk: str, rules: str) -> Iterator[None]:
-    stock = {name: (_RULES / name).read_text() for name in _STOCK}
-    for folder in ("/run", *_LINKS, *(path for path in _OTHER_RULES if Path(path).is_dir()), _RULES):
-        subprocess.run(["mount", "-t", "tmpfs", "private", folder], check=True)
-    guard, end = f'KERNEL!="{disk}|{disk}p*", GOTO="others"\n', 'LABEL="others"\n'
-    for name, text in {**stock, "99-test.rules": rules + "\n"}.items():
-        (_RULES / name).write_text(guard + text + end)
+def _udevd(node: str, rules: str) -> Iterator[None]:
+    _furnish(node, rules)
     log = Path("/run/udevd.log")
     with log.open("w") as file:
-        udevd = subprocess.Popen([_PROGRAM], stdout=file, stderr=file)
+        udevd = subprocess.Popen([_UDEVD], stdout=file, stderr=file)
+    control = Path("/run/udev/control")
     try:
-        alive = until(Path("/run/udev/control").exists, within=10) and udevd.poll() is None
-        if alive:
-            subprocess.run(["udevadm", "control", "--ping", "--timeout=10"], check=True)
-            trigger(disk)
+        until(lambda: control.exists() or udevd.poll() is not None, within=10)
+        if control.exists():
+            let_udevd_look()
+            # It watches a disk from its first event on.
+            send_change(Path(node).name)
             settle()
             yield
-        if not alive or udevd.poll() is not None:
-            raise RuntimeError(f"{_PROGRAM} (package udev) ended by itself: {log.read_text()}")
+        if udevd.poll() is not None or not control.exists():
+            raise RuntimeError(f"{_UDEVD} doesn't run here: {log.read_text()}")
     finally:
         udevd.terminate()
         udevd.wait(10)
 
 
-def _main(module: str, function: str, node: str, rules: str) -> None:
-    with _running(Path(node).name, rules):
-        result = getattr(importlib.import_module(module), function)(node)
+def _furnish(node: str, rules: str) -> None:
+    stock = {name: (_RULES / name).read_text() for name in _STOCK_RULES}
+    for folder in (Path("/run"), *_LINKS, *_OTHER_RULES, _RULES):
+        if folder.is_dir():
+            subprocess.run(["mount", "-t", "tmpfs", "private", folder], check=True)
+    disk = Path(node).name
+    for name, text in {**stock, "99-test.rules": rules.replace("{disk}", disk)}.items():
+        (_RULES / name).write_text(f'KERNEL!="{disk}|{disk}p*", GOTO="others"\n{text}\nLABEL="others"\n')
+    # Locks and watches belong to the node's inode: with another one, the machine's own udevd sees nothing of ours.
+    own = Path("/run") / disk
+    os.mknod(own, stat.S_IFBLK | 0o600, os.stat(node).st_rdev)
+    subprocess.run(["mount", "--bind", own, node], check=True)
+
+
+def _main(module: str, scenario: str, node: str, rules: str) -> None:
+    with _udevd(node, rules):
+        result = getattr(importlib.import_module(module), scenario)(node)
     json.dump(result, sys.stdout)
 
 
