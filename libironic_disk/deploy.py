@@ -22,9 +22,8 @@ from libironic_disk.errors import BootImpossible, ImageRefused, LayoutInvalid
 from libironic_disk.events import Cancellation, EventSink, Phase, ignore, phase
 from libironic_disk.filesystems import Probed
 from libironic_disk.grub import BootInstalled, BootPlan, RootPartition, SerialConsole
-from libironic_disk.images import ImageFormat, ImageType, InspectedImage
+from libironic_disk.images import ImageFormat, ImageType, InspectedImage, Readable
 from libironic_disk.machine import process, sysfs
-from libironic_disk.machine.sources.stream import Readable
 from libironic_disk.machine.staging import StagedDisk
 from libironic_disk.pure import drawing
 from libironic_disk.pure.facts import DiskFacts, DiskKind

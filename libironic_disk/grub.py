@@ -16,7 +16,7 @@ from typing import Final, assert_never
 
 from libironic_disk.errors import BootImpossible, DeviceFailed
 from libironic_disk.events import Cancellation
-from libironic_disk.machine import boot_directory, efi_entries, esp, grub_image, process
+from libironic_disk.machine import boot_directory, efi_entries, esp, grub_image, grub_reading, process
 from libironic_disk.machine.efi_entries import Outcome, Registration
 from libironic_disk.machine.grub_image import Platform
 from libironic_disk.machine.mounts import mounted
@@ -144,6 +144,7 @@ def plan_boot(
     parameters = kernel_parameters or KernelParameters()
     grubcfg.check_parameters(parameters, limit=grubcfg.MAX_COMMAND_LINE - _OURS_ON_THE_COMMAND_LINE)
     platform = _platform(device, firmware, architecture)
+    process.require(grub_reading.TOOLS)
     room = None
     match firmware:
         case Firmware.UEFI:
@@ -233,10 +234,10 @@ def install(
         cancel: asked between the steps.
 
     Raises:
-        BootImpossible: the image has no kernel where GRUB could read one.
+        BootImpossible: the image has no kernel where GRUB could read one, or GRUB can't read its file system.
         PathFailed: something under ``/boot`` is not what it should be.
         DeviceError: a mount or a write failed.
-        ProgramError: grub-mkimage or mtools failed.
+        ProgramError: grub-mkimage, grub-fstest or mtools failed.
         Cancelled: the caller cancelled.
     """
     cancel = cancel or Cancellation()
@@ -251,7 +252,9 @@ def install(
         menu = _menu(plan, root, tree)
         cancel.check("installing the boot loader")
         boot_directory.write(tree, plan.platform, menu)
+        as_read_here = grub_reading.checksums(tree, _needed_to_boot(menu))
     cancel.check("installing the boot loader")
+    grub_reading.check(root.node, root.filesystem, as_read_here, cancel=cancel)
     head = _place(plan, core, target)
     notes = tuple(
         f"{entry.kernel} has no initial RAM disk and is started with {entry.parameters}"
@@ -270,6 +273,13 @@ def _menu(plan: BootPlan, root: RootPartition, tree: RootDir) -> Menu:
     parameters = plan.kernel_parameters
     entries = boot_directory.entries(found, root_uuid=root.uuid, root_partuuid=root.partuuid, parameters=parameters)
     return Menu(entries=entries, default=entries[0].id, timeout=plan.timeout, serial=plan.serial)
+
+
+def _needed_to_boot(menu: Menu) -> tuple[str, ...]:
+    """What GRUB will read first: the menu, then the kernel and the initial RAM disk of the default entry."""
+    default = next(entry for entry in menu.entries if entry.id == menu.default)
+    paths = (f"{grubcfg.GRUB_DIRECTORY}/grub.cfg", default.kernel, default.initrd)
+    return tuple(path for path in paths if path)
 
 
 def _loader_node(plan: BootPlan, bios_boot_node: str | None, esp_node: str | None) -> str:

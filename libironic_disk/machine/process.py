@@ -1,17 +1,19 @@
 """The one gateway to programs.
 
 A program gets an argument list and never a shell, the C locale, an environment of our own, a closed standard input
-and a deadline. What it wrote to standard error is kept in the error. Nothing else in this package starts a process.
+and a deadline. It leads a process group, so that whatever it started is killed with it. What it wrote to standard error
+is kept in the error. Nothing else in this package starts a process.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -41,6 +43,8 @@ PACKAGES: Final[Mapping[str, str]] = {
 _SYSTEM_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _POLL_SECONDS: Final = 0.1
 _STDERR_KEPT: Final = 8192
+_NOT_STARTED: Final = 126
+"""A shell's status for what is there and can't be executed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +107,7 @@ def run(
 
     Raises:
         ToolMissing: it isn't installed.
-        ProgramFailed: it ended with another status.
+        ProgramFailed: it ended with another status, or the kernel refuses to start it.
         ProgramTimedOut: it was killed after ``timeout`` seconds.
         Cancelled: it was killed because the caller cancelled.
     """
@@ -116,6 +120,10 @@ def run(
     except subprocess.TimeoutExpired as error:
         said = _last_words(error.stderr)
         raise ProgramTimedOut(argv=argv, stderr=said, timeout=timeout) from error
+    except OSError as error:
+        if started:
+            raise
+        raise ProgramFailed(argv=argv, stderr=error.strerror or str(error), exit_code=_NOT_STARTED) from error
     finally:
         _reap(started)
     if exit_code not in ok:
@@ -147,6 +155,7 @@ class _Command:
             binary=True,
             prlimit=prlimit,
             on_execute=started.append,
+            preexec_fn=os.setpgrp,
             # It is handed to Popen.communicate(), which takes fractions of a second.
             timeout=self.timeout,
         )
@@ -168,7 +177,7 @@ def _watching(
         while not ended.wait(_POLL_SECONDS):
             for process in started:
                 if cancel is not None and cancel.requested:
-                    process.kill()
+                    _kill(process)
                     return
                 if watch is not None and not raised:
                     try:
@@ -187,11 +196,17 @@ def _watching(
         raise raised[0]
 
 
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """Kill a program that wasn't waited for yet, and whatever it started: its children may have our pipes."""
+    if process.returncode is None:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
 def _reap(started: list[subprocess.Popen[bytes]]) -> None:
     for process in started:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
+        _kill(process)
+        process.wait()
         for pipe in (process.stdin, process.stdout, process.stderr):
             if pipe is not None:
                 pipe.close()

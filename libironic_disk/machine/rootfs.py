@@ -12,6 +12,7 @@ import os
 import secrets
 import stat
 import struct
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from itertools import islice
@@ -104,17 +105,14 @@ class RootDir:
 
     def read_file(self, path: str, *, limit: int) -> bytes:
         """Return a regular file's contents; more than ``limit`` bytes are an error."""
-        # First by O_PATH, which touches nothing: opening a device or a FIFO already acts on it.
-        with self._opened(path, os.O_PATH) as found:
-            self._require_regular(path, found)
-        with self._opened(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY) as descriptor:
-            self._require_regular(path, descriptor)
-            data = bytearray()
-            while chunk := os.read(descriptor, min(_READ_CHUNK, limit + 1 - len(data))):
-                data += chunk
-                if len(data) > limit:
-                    raise PathFailed(tree=self._tree, path=path, reason=f"it has more than {limit} bytes")
-        return bytes(data)
+        return b"".join(self._pieces(path, limit))
+
+    def crc32(self, path: str, *, limit: int) -> int:
+        """Return the CRC-32 of a regular file's contents, zlib's; more than ``limit`` bytes are an error."""
+        checksum = 0
+        for piece in self._pieces(path, limit):
+            checksum = zlib.crc32(piece, checksum)
+        return checksum
 
     def write_file(self, path: str, data: bytes, *, mode: int = 0o644) -> None:
         """Write a file that appears under its name only when it is complete and on the disk.
@@ -168,6 +166,25 @@ class RootDir:
             yield descriptor
         finally:
             os.close(descriptor)
+
+    def _pieces(self, path: str, limit: int) -> Iterator[bytes]:
+        # First by O_PATH, which touches nothing: opening a device or a FIFO already acts on it.
+        with self._opened(path, os.O_PATH) as found:
+            self._require_regular(path, found)
+        with self._opened(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY) as descriptor:
+            self._require_regular(path, descriptor)
+            left = limit
+            while piece := self._read(path, descriptor, min(_READ_CHUNK, left + 1)):
+                left -= len(piece)
+                if left < 0:
+                    raise PathFailed(tree=self._tree, path=path, reason=f"it has more than {limit} bytes")
+                yield piece
+
+    def _read(self, path: str, descriptor: int, length: int) -> bytes:
+        try:
+            return os.read(descriptor, length)
+        except OSError as error:
+            self._fail(path, error)
 
     def _require_regular(self, path: str, descriptor: int) -> None:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):

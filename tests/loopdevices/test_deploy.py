@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from lab.systemdisk import FILES
-from libironic_disk import deploy, grub
+from libironic_disk import deploy
 from libironic_disk.deploy import BootLoader, DeployRequest
 from libironic_disk.errors import (
     BootImpossible,
@@ -31,8 +31,8 @@ from libironic_disk.errors import (
     ToolMissing,
 )
 from libironic_disk.events import BytesMoved, Cancellation, Event, Phase, PhaseStarted
-from libironic_disk.images import ImageFormat, ImageType
-from libironic_disk.machine import process
+from libironic_disk.images import ImageFormat, ImageType, Readable
+from libironic_disk.machine import grub_image, process
 from libironic_disk.pure.layout import FileSystem, Layout
 from libironic_disk.pure.presets import esp, root, swap
 from libironic_disk.pure.roles import Firmware, Role
@@ -99,9 +99,15 @@ def test_an_image_arrives_whole_in_every_form(
     disk: LoopDisk, system: Path, qcow2: Path, firmware: Firmware, form: str
 ) -> None:
     with system.open("rb") as stream:
-        image = {"raw": system, "qcow2": qcow2, "stream": stream}[form]
+        images: dict[str, Path | Readable] = {"raw": system, "qcow2": qcow2, "stream": stream}
         result = deploy.deploy(
-            DeployRequest(device=disk.node, image=image, firmware=firmware, boot_loader=BootLoader.NONE, root_mb=200)
+            DeployRequest(
+                device=disk.node,
+                image=images[form],
+                firmware=firmware,
+                boot_loader=BootLoader.NONE,
+                root_mb=200,
+            )
         )
     part = result.partition(Role.ROOT)
     assert part is not None
@@ -208,7 +214,7 @@ def test_requests_that_contradict_themselves_or_the_disk_are_refused_first(
 def test_a_missing_program_is_found_first(
     unchanged: LoopDisk, qcow2: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    for name in ("mke2fs", "mkswap", "mkfs.vfat", "mcopy", "mmd", "mdir", "grub-mkimage"):
+    for name in ("mke2fs", "mkswap", "mkfs.vfat", "mcopy", "mmd", "mdir", "grub-fstest", "grub-mkimage", "setpriv"):
         found = oracles.output("which", name).strip()
         (tmp_path / name).symlink_to(found)
     monkeypatch.setattr(process, "_search_path", lambda: str(tmp_path))
@@ -329,7 +335,7 @@ def test_a_grub_that_fails_leaves_an_unbootable_disk(
     def fail(*_: object, **__: object) -> bytes:
         raise ProgramFailed(argv=("grub-mkimage",), stderr="no space", exit_code=1)
 
-    monkeypatch.setattr(grub.grub_image, "core_image", fail)
+    monkeypatch.setattr(grub_image, "core_image", fail)
     with pytest.raises(ProgramFailed, match="no space"):
         deploy.apply(plan)
     assert_unbootable(disk)
