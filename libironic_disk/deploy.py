@@ -42,7 +42,7 @@ class BootLoader(StrEnum):
     GRUB = "grub"
     """A GRUB of ours on the disk."""
     NONE = "none"
-    """Nothing on the disk: the machine boots over the network, or from virtual media."""
+    """Nothing on the disk, the machine boots over the network or from virtual media."""
 
 
 class FirmwareEntry(StrEnum):
@@ -131,8 +131,7 @@ def deploy(request: DeployRequest, *, sink: EventSink = ignore, cancel: Cancella
     """Put a partition image on a disk so that the machine boots it.
 
     Raises:
-        DiskError: what :func:`plan` and :func:`apply` raise. After an error of the former nothing was written; after
-            one of the latter the disk doesn't boot.
+        DiskError: what :func:`plan` and :func:`apply` raise.
     """
     return apply(plan(request, cancel=cancel), sink=sink, cancel=cancel)
 
@@ -165,7 +164,7 @@ def apply(wanted: DeployPlan, *, sink: EventSink = ignore, cancel: Cancellation 
     """Do what was planned, in an order in which the disk boots only after the last write.
 
     Raises:
-        DiskError: any of them. Where it says that nothing was written the disk is as it was; else it doesn't boot.
+        DiskError: any of them. Its ``aftermath`` says so if the disk was written to and doesn't boot any more.
     """
     switch = cancel or Cancellation()
     with partitioner.stage(wanted.disk, sink=sink, cancel=switch) as disk:

@@ -4,7 +4,7 @@ The sentence of an error is built from its fields, so a caller may show ``str(er
 fields without parsing text::
 
     DiskError
-    ├── RequestError              the request can't be carried out; nothing was written
+    ├── RequestError              the request can't be carried out as it stands
     │   ├── LayoutInvalid         the description contradicts itself
     │   ├── DocumentInvalid       a JSON document that isn't what it should be
     │   ├── LayoutDoesNotFit      it needs more bytes than there are
@@ -15,6 +15,7 @@ fields without parsing text::
     │   ├── ImageRefused          unsafe, damaged or unsupported image
     │   ├── FormatMismatch        the image isn't of the format it was declared to be
     │   ├── ImageTooLarge         it doesn't fit where it should be written
+    │   ├── ChecksumInvalid       not a checksum, or a checksum file that doesn't name the image's one
     │   ├── BootImpossible        firmware, table and disk can't boot together
     │   ├── KernelParametersInvalid  a kernel parameter that can't be passed on as it is
     │   └── ToolMissing           a program isn't installed; names its package
@@ -31,7 +32,12 @@ fields without parsing text::
     │   ├── ProgramFailed
     │   └── ProgramTimedOut
     ├── PathFailed                something inside a file system isn't what it should be
+    ├── ImageDamaged              the bytes of an image, once they came, were wrong
+    ├── ChecksumMismatch          an image isn't the one that its owner described
     ├── SourceFailed              an image or config drive couldn't be read to its end
+    │   ├── SourceChanged         it isn't what it was when it was inspected
+    │   ├── SourceTimedOut        it wasn't finished in time
+    │   └── ServerRefused         the server answered so, and would again
     └── Cancelled                 the caller's own wish
 """
 
@@ -84,7 +90,11 @@ class DiskError(Exception):
 
 @dataclass(kw_only=True, eq=False)
 class RequestError(DiskError):
-    """The request can't be carried out as it stands; nothing was written."""
+    """The request can't be carried out as it stands.
+
+    It is found before the first write, but for what only a written image can show: that a stream is damaged or too
+    large, or that nothing in it can be booted.
+    """
 
 
 @dataclass(kw_only=True, eq=False)
@@ -211,6 +221,17 @@ class ImageTooLarge(RequestError):
             f"image {self.image} unpacks to {in_words(self.wanted)}, {self.target} has {in_words(self.available)}; "
             "enlarge the partition"
         )
+
+
+@dataclass(kw_only=True, eq=False)
+class ChecksumInvalid(RequestError):
+    """What should be a checksum isn't one, or ``source``, a checksum file, leaves open which one is meant."""
+
+    source: str
+    reason: str
+
+    def _sentence(self) -> str:
+        return f"no checksum can be taken from {self.source}: {self.reason}"
 
 
 @dataclass(kw_only=True, eq=False)
@@ -381,6 +402,34 @@ class PathFailed(DiskError):
 
 
 @dataclass(kw_only=True, eq=False)
+class ImageDamaged(DiskError):
+    """The bytes of an image are truncated or wrong; ``offset`` is how many bytes of it were taken before that."""
+
+    image: str
+    reason: str
+    offset: int
+
+    def _sentence(self) -> str:
+        return f"image {self.image} is damaged at byte {self.offset}: {self.reason}"
+
+
+@dataclass(kw_only=True, eq=False)
+class ChecksumMismatch(DiskError):
+    """The image was read to its end and isn't the one that its owner described."""
+
+    image: str
+    algorithm: str
+    wanted: str
+    found: str
+
+    def _sentence(self) -> str:
+        return (
+            f"image {self.image} has the {self.algorithm} checksum {self.found} instead of {self.wanted}; "
+            "check which of the two is out of date"
+        )
+
+
+@dataclass(kw_only=True, eq=False)
 class SourceFailed(DiskError):
     """An image or a config drive couldn't be read to its end; ``source`` never contains credentials."""
 
@@ -391,6 +440,25 @@ class SourceFailed(DiskError):
     def _sentence(self) -> str:
         where = f" at byte {self.offset}" if self.offset is not None else ""
         return f"reading {self.source} failed{where}: {self.reason}"
+
+
+@dataclass(kw_only=True, eq=False)
+class SourceChanged(SourceFailed):
+    """The source isn't what it was when it was inspected, or when the reading began."""
+
+
+@dataclass(kw_only=True, eq=False)
+class SourceTimedOut(SourceFailed):
+    """The reading wasn't finished within ``timeout`` seconds, attempts and pauses included."""
+
+    timeout: float
+
+
+@dataclass(kw_only=True, eq=False)
+class ServerRefused(SourceFailed):
+    """An HTTP server answered with ``status``, and would do so again."""
+
+    status: int
 
 
 @dataclass(kw_only=True, eq=False)

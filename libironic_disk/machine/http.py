@@ -8,6 +8,7 @@ query is how temporary URLs are signed.
 
 from __future__ import annotations
 
+import ssl
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,10 +24,10 @@ import urllib3
 from urllib3.exceptions import HTTPError, NewConnectionError, ProtocolError, ProxyError, SSLError, TimeoutError
 from urllib3.util import make_headers
 
-from libironic_disk.errors import SourceFailed
+from libironic_disk.errors import ServerRefused, SourceFailed, SourceTimedOut
 
 SCHEMES: Final = ("http", "https")
-_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _PIECE: Final = 64 * 1024
 _FIRST_PAUSE: Final = 0.5
 
@@ -90,7 +91,14 @@ def fetch(url: str, *, limit: int, policy: HttpPolicy = DEFAULT_POLICY) -> bytes
 
 
 class Passing(Exception):
-    """A failure that may be gone at the next attempt; it never reaches a caller of the package."""
+    """A failure that may be gone at the next attempt; it never reaches a caller of the package.
+
+    ``wait`` is how many seconds the server wants to be left alone.
+    """
+
+    def __init__(self, reason: str, *, wait: float = 0.0) -> None:
+        super().__init__(reason)
+        self.wait = wait
 
 
 @contextmanager
@@ -104,15 +112,15 @@ def opened(url: str, *, policy: HttpPolicy, deadline: float) -> Iterator[urllib3
         Passing: another attempt may succeed.
     """
     here = url
-    with _translated(url):
+    with translated(url):
         for _ in range(policy.redirects + 1):
             with _answer(here, policy, deadline) as response:
-                target = response.headers.get("Location") if response.status in _REDIRECTS else None
+                target = response.headers.get("Location") if response.status in REDIRECTS else None
                 if target is None:
                     _check_status(response.status, url)
                     yield response
                     return
-            here = _redirected(here, target)
+            here = redirected(here, target)
     raise SourceFailed(source=redacted(url), reason=f"it redirects more than {policy.redirects} times")
 
 
@@ -132,24 +140,30 @@ def _body(url: str, limit: int, policy: HttpPolicy, deadline: float) -> bytes:
 def _remaining(url: str, policy: HttpPolicy, deadline: float) -> float:
     seconds = deadline - time.monotonic()
     if seconds <= 0:
-        raise SourceFailed(source=redacted(url), reason=f"it wasn't finished within {policy.total_timeout:g} s")
+        raise out_of_time(redacted(url), policy)
     return seconds
+
+
+def out_of_time(source: str, policy: HttpPolicy) -> SourceTimedOut:
+    """Return the error for a reading whose time is up."""
+    reason = f"it wasn't finished within {policy.total_timeout:g} s"
+    return SourceTimedOut(source=source, reason=reason, timeout=policy.total_timeout)
 
 
 def _check_status(status: int, url: str) -> None:
     if status >= 500:
         raise Passing(f"the server answered {status}")
     if status != 200:
-        raise SourceFailed(source=redacted(url), reason=f"the server answered {status}")
+        raise ServerRefused(source=redacted(url), reason=f"the server answered {status}", status=status)
 
 
 @contextmanager
 def _answer(url: str, policy: HttpPolicy, deadline: float) -> Iterator[urllib3.BaseHTTPResponse]:
-    parts = _split(url)
+    parts = split_url(url)
     user, _, host = parts.netloc.rpartition("@")
     headers = {"Accept-Encoding": "identity"} | (make_headers(basic_auth=unquote(user)) if user else {})
     seconds = _remaining(url, policy, deadline)
-    with _pool(parts, policy) as pool:
+    with pool_for(parts, policy) as pool:
         response = pool.request(
             "GET",
             urlunsplit(parts._replace(netloc=host, fragment="")),
@@ -168,7 +182,8 @@ def _answer(url: str, policy: HttpPolicy, deadline: float) -> Iterator[urllib3.B
             response.close()
 
 
-def _pool(parts: SplitResult, policy: HttpPolicy) -> urllib3.PoolManager:
+def pool_for(parts: SplitResult, policy: HttpPolicy) -> urllib3.PoolManager:
+    """Return new connections for a URL, through the environment's proxy where it names one."""
     ca_certs = str(policy.ca_file) if policy.ca_file else None
     proxies = getproxies_environment()
     proxy = proxies.get(parts.scheme) or proxies.get("all")
@@ -183,7 +198,12 @@ def _pool(parts: SplitResult, policy: HttpPolicy) -> urllib3.PoolManager:
     )
 
 
-def _split(url: str, *, base: str = "") -> SplitResult:
+def split_url(url: str, *, base: str = "") -> SplitResult:
+    """Split a URL, which may be relative to ``base``.
+
+    Raises:
+        SourceFailed: not an HTTP URL with a host.
+    """
     try:
         parts = urlsplit(urljoin(base, url))
         if parts.scheme in SCHEMES and parts.hostname and parts.port != 0:
@@ -193,10 +213,14 @@ def _split(url: str, *, base: str = "") -> SplitResult:
     raise SourceFailed(source=redacted(url), reason="it isn't a URL that can be read")
 
 
-def _redirected(here: str, target: str) -> str:
-    """Where ``target`` leads from ``here``; user and password stay with the server that they were given for."""
-    old = _split(here)
-    new = _split(target, base=here)
+def redirected(here: str, target: str) -> str:
+    """Where ``target`` leads from ``here``; user and password stay with the server that they were given for.
+
+    Raises:
+        SourceFailed: it isn't a URL, or leaves HTTPS.
+    """
+    old = split_url(here)
+    new = split_url(target, base=here)
     if old.scheme == "https" and new.scheme != "https":
         raise SourceFailed(source=redacted(here), reason="it redirects from HTTPS to plain HTTP")
     user = old.netloc.rpartition("@")[0]
@@ -206,8 +230,13 @@ def _redirected(here: str, target: str) -> str:
 
 
 @contextmanager
-def _translated(url: str) -> Iterator[None]:
-    """Turn urllib3's errors, some of which quote the whole URL, into ours."""
+def translated(url: str) -> Iterator[None]:
+    """Turn urllib3's errors, some of which quote the whole URL, into ours.
+
+    Raises:
+        Passing: another attempt may succeed.
+        SourceFailed: it wouldn't.
+    """
     try:
         yield
     except HTTPError as error:
@@ -220,6 +249,8 @@ def _translated(url: str) -> Iterator[None]:
 
 
 def _passing(error: HTTPError) -> bool:
+    if isinstance(error, SSLError):  # a certificate stays bad; a connection that ended may be had again
+        return bool(error.args) and isinstance(error.args[0], ssl.SSLEOFError | ssl.SSLZeroReturnError)
     return isinstance(error, NewConnectionError | TimeoutError | ProtocolError | ProxyError)
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final
 
-from libironic_disk.errors import DeviceBusy, DeviceFailed, DiskError
+from libironic_disk.errors import DeviceBusy, DeviceFailed, DiskError, add_aftermath
 from libironic_disk.machine import syscalls
 from libironic_disk.pure.layout import FileSystem
 
@@ -71,7 +71,7 @@ def mounted(
         try:
             _wait_until_released(node, release_timeout)
         except DiskError as late:
-            first.add_note(str(late))
+            add_aftermath(first, str(late))
         raise
     _wait_until_released(node, release_timeout)
 

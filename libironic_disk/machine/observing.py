@@ -7,6 +7,7 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final
 
 import pyudev
 
@@ -17,6 +18,9 @@ from libironic_disk.pure.facts import DiskFacts, DiskKind, Identity, Signature, 
 from libironic_disk.pure.ranges import ByteRange
 from libironic_disk.pure.tables.model import FoundTable, Reader
 from libironic_disk.pure.tables.reading import read_table, regions
+from libironic_disk.units import KIB, align_down
+
+_SECTOR_SIZES: Final = tuple(512 << power for power in range(8))
 
 
 def observe_disk(disk: BlockNode, path: str) -> DiskFacts:
@@ -42,8 +46,11 @@ def observe_file(path: str, *, sector_size: int) -> DiskFacts:
 
     Raises:
         NotABlockDevice: it is neither a file nor there.
-        DeviceFailed: it can't be read.
+        DeviceFailed: it can't be read, or no disk has such sectors.
     """
+    if sector_size not in _SECTOR_SIZES:
+        reason = f"sectors have a power of two of bytes, from 512 to {_SECTOR_SIZES[-1] // KIB} KiB, not {sector_size}"
+        raise DeviceFailed(device=path, action="observing", reason=reason)
     try:
         status = os.stat(path)
     except OSError as error:
@@ -80,6 +87,8 @@ def facts_of(
     # Somebody may have written through a partition's node, whose pages aren't the whole disk's.
     disk_io.forget(fd)
     read = disk_io.reader(fd, path)
+    # Half a sector at the end of a file or loop device is none: the kernel refuses to read it.
+    size = align_down(size, topology.sector_size)
     table = read_table(read, device=path, disk_size=size, sector_size=topology.sector_size)
     return DiskFacts(
         path=path,

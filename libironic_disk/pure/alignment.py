@@ -42,7 +42,7 @@ def choose_alignment(topology: Topology) -> Alignment:
     if optimal <= 0:
         return Alignment(grain=MIB, offset=offset, reason="1 MiB, the disk names no optimal size")
     grain = align_up(MIB, optimal)
-    if optimal % topology.physical_sector_size or grain > _LARGEST_GRAIN:
+    if optimal % topology.sector_size or optimal % topology.physical_sector_size or grain > _LARGEST_GRAIN:
         reason = f"1 MiB, the reported optimal size of {optimal} bytes is not credible"
         return Alignment(grain=MIB, offset=offset, reason=reason)
     return Alignment(

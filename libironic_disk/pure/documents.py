@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import Final, TypeVar
-from uuid import UUID
+from enum import StrEnum
+from typing import Final, TypeVar, get_args, get_origin
 
 import cattrs
 from cattrs.strategies import configure_tagged_union
+from cattrs.v import format_exception
 
 from libironic_disk.errors import DocumentInvalid
 from libironic_disk.pure.layout import Layout
@@ -50,17 +51,24 @@ def plan_from_json(text: str) -> Plan:
 
 
 def _converter() -> cattrs.Converter:
-    converter = cattrs.Converter(forbid_extra_keys=True, omit_if_default=True, prefer_attrib_converters=False)
-    names = {Exact: "exact", Percent: "percent", Remaining: "remaining"}
-    configure_tagged_union(Size, converter, tag_generator=names.__getitem__, tag_name="kind")
+    converter = cattrs.Converter(
+        forbid_extra_keys=True,
+        omit_if_default=True,
+        prefer_attrib_converters=False,
+        unstruct_collection_overrides={frozenset: sorted},
+    )
     converter.register_unstructure_hook(bytes, bytes.hex)
     converter.register_structure_hook(bytes, lambda text, _: bytes.fromhex(text))
-    converter.register_unstructure_hook(UUID, str)
-    converter.register_structure_hook(UUID, lambda text, _: UUID(text))
     converter.register_unstructure_hook(ByteRange, list)
-    converter.register_structure_hook(ByteRange, lambda pair, _: ByteRange(int(pair[0]), int(pair[1])))
-    # cattrs would call int("7") and str(None): a document with the wrong type is a defect, not a near miss.
-    converter.register_structure_hook_func(lambda kind: kind in {int, str, bool}, _exactly)
+    converter.register_structure_hook(ByteRange, lambda pair, _: ByteRange(*converter.structure(pair, tuple[int, int])))
+    # cattrs would call int("7"), str(None) and tuple("ab"): a document with the wrong type is a defect, no near miss.
+    for scalar in (int, str, bool):
+        converter.register_structure_hook(scalar, _scalar)
+    converter.register_structure_hook(float, lambda value, _: value if type(value) is int else _exactly(value, float))
+    converter.register_structure_hook_func(_is_collection, lambda value, kind: _collection(converter, value, kind))
+    # The hooks of the union's members are looked up here, once and for all.
+    names = {Exact: "exact", Percent: "percent", Remaining: "remaining"}
+    configure_tagged_union(Size, converter, tag_generator=names.__getitem__, tag_name="kind")
     return converter
 
 
@@ -68,6 +76,23 @@ def _exactly(value: object, wanted: type) -> object:
     if type(value) is not wanted:
         raise TypeError(f"{type(value).__name__} where {wanted.__name__} is wanted")
     return value
+
+
+def _scalar(value: object, wanted: type) -> object:
+    # cattrs comes here with every class derived from str as well.
+    return wanted(str(_exactly(value, str))) if issubclass(wanted, StrEnum) else _exactly(value, wanted)
+
+
+def _is_collection(wanted: type) -> bool:
+    return get_origin(wanted) in (tuple, frozenset)
+
+
+def _collection(converter: cattrs.Converter, value: object, wanted: type) -> object:
+    of, *more = get_args(wanted)
+    items = converter.structure(_exactly(value, list), list[of])  # type: ignore[valid-type]
+    if more and more[-1] is not Ellipsis and len(items) != 1 + len(more):
+        raise ValueError(f"{len(items)} values where {1 + len(more)} are wanted")
+    return (get_origin(wanted) or tuple)(items)
 
 
 def _dump(document: Layout | Plan, kind: str, version: int) -> str:
@@ -78,10 +103,22 @@ def _dump(document: Layout | Plan, kind: str, version: int) -> str:
 def _load(text: str, kind: str, version: int, wanted: type[_Document]) -> _Document:
     try:
         document = json.loads(text)
-        if document["document"] != f"libironic_disk/{kind}" or document["version"] != version:
-            raise ValueError(f"not a {kind} of version {version}")
-        return _converter().structure(document[kind], wanted)
+    except (ValueError, RecursionError) as error:
+        raise DocumentInvalid(kind=kind, problems=(f"not JSON: {error}",)) from error
+    if not isinstance(document, dict) or set(document) != {"document", "version", kind}:
+        raise DocumentInvalid(kind=kind, problems=(f"not an object with document, version and {kind} alone",))
+    if (document["document"], document["version"]) != (f"libironic_disk/{kind}", version):
+        problem = f"{document['document']} of version {document['version']}, not {kind} of version {version}"
+        raise DocumentInvalid(kind=kind, problems=(problem,))
+    try:
+        return _converter().structure(_exactly(document[kind], dict), wanted)
     except cattrs.BaseValidationError as error:
-        raise DocumentInvalid(kind=kind, problems=tuple(cattrs.transform_error(error))) from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise DocumentInvalid(kind=kind, problems=(f"not a {kind} document: {error}",)) from error
+        problems = tuple(cattrs.transform_error(error, format_exception=_in_words))
+        raise DocumentInvalid(kind=kind, problems=problems) from error
+    except TypeError as error:
+        raise DocumentInvalid(kind=kind, problems=(f"{error} @ $",)) from error
+
+
+def _in_words(error: BaseException, wanted: type | None) -> str:
+    # What isn't an object is found out by cattrs only when it calls the methods of one.
+    return "not an object" if isinstance(error, AttributeError) else format_exception(error, wanted)

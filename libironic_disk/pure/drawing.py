@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 from xml.sax.saxutils import escape, quoteattr
@@ -114,6 +115,7 @@ _COLOURS: Final = {
 }
 _SVG_WIDTH: Final = 960
 _NARROWEST: Final = 14
+_NOT_IN_XML: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def as_svg(plan: Plan) -> str:
@@ -123,28 +125,34 @@ def as_svg(plan: Plan) -> str:
     title = f"{plan.device}: {in_words(plan.size)}, {plan.table}, {_DOES[plan.action]}"
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{_SVG_WIDTH}" height="{height}" font-family="sans-serif" '
-        f'font-size="12">\n<text x="0" y="16" font-weight="bold">{escape(title)}</text>\n'
+        f'font-size="12">\n<text x="0" y="16" font-weight="bold">{_text(title)}</text>\n'
         f"{chr(10).join(_boxes(plan))}\n{legend}\n</svg>\n"
     )
+
+
+def _text(words: str) -> str:
+    """Return text for XML 1.0; a character that it can't hold, not even escaped (section 2.2), is a question mark."""
+    return escape(_NOT_IN_XML.sub("?", words))
 
 
 def _boxes(plan: Plan) -> Iterator[str]:
     pieces = list(_pieces(plan))
     # Small partitions beside a terabyte would be thinner than a pixel: each piece has a least width.
-    stretch = (_SVG_WIDTH - _NARROWEST * len(pieces)) / plan.size
+    narrowest = min(_NARROWEST, _SVG_WIDTH / len(pieces))
+    stretch = (_SVG_WIDTH - narrowest * len(pieces)) / plan.size
     at = 0.0
     for piece in pieces:
-        wide = _NARROWEST + (piece.end - piece.start) * stretch
+        wide = narrowest + (piece.end - piece.start) * stretch
         colour = "#f4f4f4" if piece.part is None else _COLOURS[piece.part.role]
         name = "free" if piece.part is None else f"{piece.part.number} {piece.part.name}"
         size = in_words(piece.end - piece.start)
         yield (
-            f"<g><title>{escape(f'{name}, {size}')}</title>"
+            f"<g><title>{_text(f'{name}, {size}')}</title>"
             f'<rect x="{at:.1f}" y="28" width="{wide:.1f}" height="36" fill={quoteattr(colour)} stroke="#444"/>'
         )
         if piece.part is not None:
             label = name if wide > 8 * len(name) else str(piece.part.number)
-            yield f'<text x="{at + wide / 2:.1f}" y="51" text-anchor="middle">{escape(label)}</text>'
+            yield f'<text x="{at + wide / 2:.1f}" y="51" text-anchor="middle">{_text(label)}</text>'
         yield "</g>"
         at += wide
 
@@ -155,4 +163,4 @@ def _legend(plan: Plan) -> Iterator[str]:
         words = f"{part.number} {part.name}: {in_words(part.size)}, {filesystem}, {_fate(plan, part)}"
         y = 88 + 18 * at
         yield f'<rect x="0" y="{y - 10}" width="12" height="12" fill={quoteattr(_COLOURS[part.role])} stroke="#444"/>'
-        yield f'<text x="18" y="{y}">{escape(words)}</text>'
+        yield f'<text x="18" y="{y}">{_text(words)}</text>'

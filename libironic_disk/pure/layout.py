@@ -11,8 +11,9 @@ from typing import Final
 
 from libironic_disk.errors import LayoutInvalid
 from libironic_disk.pure.roles import Architecture, Attribute, Role
-from libironic_disk.pure.sizes import Remaining, Size, size_problems
+from libironic_disk.pure.sizes import Exact, Remaining, Size, size_problems
 from libironic_disk.pure.tables.model import TableKind
+from libironic_disk.units import KIB, MIB, in_words
 
 
 class FileSystem(StrEnum):
@@ -28,17 +29,39 @@ class FileSystem(StrEnum):
 
 
 LABEL_BYTES: Final = {
-    FileSystem.BTRFS: 255,
+    FileSystem.BTRFS: 254,
     FileSystem.EXT2: 16,
     FileSystem.EXT3: 16,
     FileSystem.EXT4: 16,
-    FileSystem.SWAP: 16,
+    FileSystem.SWAP: 15,
     FileSystem.VFAT: 11,
     FileSystem.XFS: 12,
 }
-"""How many bytes of label each file system can hold."""
+"""How many bytes of label each file system can hold so that libblkid reads all of them back."""
+
+SMALLEST: Final = {
+    FileSystem.BTRFS: 109 * MIB,
+    FileSystem.EXT2: 256 * KIB,
+    FileSystem.EXT3: 8 * MIB,
+    FileSystem.EXT4: 8 * MIB,
+    FileSystem.SWAP: 640 * KIB,
+    FileSystem.VFAT: 64 * KIB,
+    FileSystem.XFS: 300 * MIB,
+}
+"""How many bytes each file system needs, whatever the disk's sector size.
+
+Below this their own programs refuse, on sectors of 512 or 4096 bytes: btrfs-progs 6.2, e2fsprogs 1.47, dosfstools 4.2
+and xfsprogs since 5.19. With less than 2048 blocks, of 4 KiB where sectors are that large, mke2fs leaves out the
+journal, and ext3 without one is ext2. Swap has ten pages or more (mkswap(8)), and a page may have 64 KiB.
+"""
+
+MOST_PARTITIONS: Final = {TableKind.GPT: 128, TableKind.MBR: 63}
+"""How many partitions a new table may have: GPT's usual 128, and libparted's 64 on an MBR, one being the container."""
 
 _ONLY_ONCE: Final = frozenset({Role.ROOT, Role.CONFIG_DRIVE, Role.MULTIBOOT, Role.BIOS_BOOT, Role.PREP, Role.ESP})
+# mkfs.fat refuses them, and every reader takes the last for "no label".
+_NOT_IN_FAT_LABELS: Final = frozenset('*?.,;:/\\|+=<>[]"')
+_NO_FAT_LABEL: Final = "NO NAME"
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,35}")
 
 
@@ -97,15 +120,29 @@ class Layout:
 def _problems(layout: Layout) -> Iterator[str]:
     if not layout.partitions:
         yield "it has no partitions"
+    if len(layout.partitions) > MOST_PARTITIONS[layout.table]:
+        most = MOST_PARTITIONS[layout.table]
+        yield f"{len(layout.partitions)} partitions are more than the {most} that a table of kind {layout.table} has"
     for spec in layout.partitions:
         for problem in _spec_problems(spec, layout.table):
             yield f"partition {spec.name!r}: {problem}"
+        if isinstance(spec.size, Exact):
+            yield from room_problems(spec, spec.size.size)
     yield from _repetitions(layout)
     rest = [spec for spec in layout.partitions if isinstance(spec.size, Remaining)]
     if len(rest) > 1:
         for spec in rest:
             if isinstance(spec.size, Remaining) and spec.size.weight is None:
                 yield f"partition {spec.name!r}: {len(rest)} partitions claim what remains; each of them needs a weight"
+
+
+def room_problems(spec: PartitionSpec, size: int) -> Iterator[str]:
+    """Yield why a partition of ``size`` bytes can't hold the file system to be made on it."""
+    if spec.filesystem is None or spec.keep:
+        return
+    least = SMALLEST[spec.filesystem]
+    if 0 < size < least:
+        yield f"partition {spec.name!r}: {size} bytes are too few for {spec.filesystem}, which needs {in_words(least)}"
 
 
 def _repetitions(layout: Layout) -> Iterator[str]:
@@ -154,8 +191,18 @@ def _filesystem_problems(spec: PartitionSpec) -> Iterator[str]:
     if spec.filesystem is None:
         yield "it has a label but no file system to carry it"
         return
-    if not spec.label.isprintable() or spec.label != spec.label.strip() or spec.label.startswith("-"):
-        yield f"{spec.label!r} is no usable label"
-    room = LABEL_BYTES[spec.filesystem]
-    if len(spec.label.encode()) > room:
-        yield f"the label {spec.label!r} is longer than the {room} bytes that {spec.filesystem} has"
+    yield from _label_problems(spec.label, spec.filesystem)
+
+
+def _label_problems(label: str, filesystem: FileSystem) -> Iterator[str]:
+    if not label.isprintable() or label != label.strip() or label.startswith("-"):
+        yield f"{label!r} is no usable label"
+    if filesystem is FileSystem.VFAT and (
+        not label.isascii() or _NOT_IN_FAT_LABELS & set(label) or label == _NO_FAT_LABEL
+    ):
+        forbidden = "".join(sorted(_NOT_IN_FAT_LABELS))
+        yield f"{label!r} is no label for {filesystem}: ASCII without {forbidden}, and not {_NO_FAT_LABEL!r}"
+    room = LABEL_BYTES[filesystem]
+    # A lone surrogate is not printable; it is counted here only so that every defect is told at once.
+    if len(label.encode(errors="surrogatepass")) > room:
+        yield f"the label {label!r} is longer than the {room} bytes that {filesystem} has"

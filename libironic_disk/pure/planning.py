@@ -20,7 +20,7 @@ class Existing(StrEnum):
     """What to do with a disk that already is as the layout says."""
 
     MATCH = "match"
-    """Nothing: the plan is empty."""
+    """Nothing, the plan is empty."""
     REPLACE = "replace"
     """Make it anew all the same, as every deployment does."""
 

@@ -77,7 +77,13 @@ def ironic_layout(
     Raises:
         LayoutInvalid: a negative size, or no such file system.
     """
-    _check_request({"root_mb": root_mb, "swap_mb": swap_mb, "ephemeral_mb": ephemeral_mb}, ephemeral_format)
+    sizes = {
+        "root_mb": root_mb,
+        "swap_mb": swap_mb,
+        "ephemeral_mb": ephemeral_mb,
+        "config_drive_bytes": config_drive_bytes,
+    }
+    _check_request(sizes, ephemeral_format)
     kind = table or (TableKind.GPT if firmware is Firmware.UEFI else TableKind.MBR)
     partitions = list(_firmware_partitions(firmware, kind, architecture))
     if ephemeral_mb:

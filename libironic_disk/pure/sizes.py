@@ -25,7 +25,10 @@ class Exact:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Percent:
-    """A share of the bytes that the table leaves usable, rounded down to the alignment grain."""
+    """A share of the bytes that partitions can have on a disk, rounded down to the alignment grain.
+
+    What tables and the alignment of the first and the last byte take isn't among them: 100% of a disk always fits.
+    """
 
     share: float
 
@@ -39,7 +42,7 @@ class Percent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Remaining:
-    """What all the others leave, from ``minimum`` up to ``maximum`` bytes.
+    """What all the others leave, from ``minimum`` up to ``maximum`` bytes, the minimum rounded up to whole sectors.
 
     One partition of a layout may say so without a weight. Several share the rest in proportion to their ``weight``,
     which each of them then has to name: two claims on "the rest" without one are a mistake more often than a wish.
