@@ -52,8 +52,8 @@ machines: PROFILES += demo test
 machines: venv ## the tests that boot what they deployed
 	$(PYTEST) -m machine
 
-bench: PROFILES += test
-bench: venv ## the benchmarks
+bench: PROFILES += bench test
+bench: venv ## the benchmarks, next to others' programs
 	$(SUDO) $(BIN)/python -m benchmarks
 
 venv: $(STAMP)
