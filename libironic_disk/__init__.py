@@ -11,7 +11,7 @@ What is named here is the public interface, and so is what the modules above nam
 from libironic_disk import configdrive, deploy, filesystems, grub, images, partitioner
 from libironic_disk.configdrive import ConfigDrive, Metadata
 from libironic_disk.deploy import BootLoader, DeployPlan, DeployRequest, FirmwareEntry
-from libironic_disk.errors import DiskError
+from libironic_disk.errors import DiskError, DiskState
 from libironic_disk.events import (
     BytesMoved,
     Cancellation,
@@ -22,23 +22,28 @@ from libironic_disk.events import (
     PhaseStarted,
 )
 from libironic_disk.images import ImageFormat, ImageType, InspectedImage, infer_image_type
+from libironic_disk.machine.staging import StagedDisk
+from libironic_disk.pure.alignment import Alignment
 from libironic_disk.pure.documents import layout_from_json, layout_to_json, plan_from_json, plan_to_json
 from libironic_disk.pure.drawing import as_svg, as_text
-from libironic_disk.pure.facts import DiskFacts, Signature
+from libironic_disk.pure.facts import DiskFacts, DiskKind, Fingerprint, Identity, Signature, Topology
 from libironic_disk.pure.kernelparams import KernelParameters
 from libironic_disk.pure.layout import FileSystem, Layout, PartitionSpec
 from libironic_disk.pure.planning import Action, Existing, Plan, PlannedPartition
 from libironic_disk.pure.presets import ironic_layout
+from libironic_disk.pure.ranges import ByteRange
 from libironic_disk.pure.report import DeployedPartition, DeployResult
 from libironic_disk.pure.roles import Architecture, Attribute, Firmware, Role
 from libironic_disk.pure.sizes import Exact, Percent, Remaining, mib, parse_size
-from libironic_disk.pure.tables.model import FoundPartition, FoundTable, TableKind
+from libironic_disk.pure.tables.model import Extent, FoundPartition, FoundTable, TableKind
 
 __all__ = [
     "Action",
+    "Alignment",
     "Architecture",
     "Attribute",
     "BootLoader",
+    "ByteRange",
     "BytesMoved",
     "Cancellation",
     "ConfigDrive",
@@ -48,15 +53,20 @@ __all__ = [
     "DeployedPartition",
     "DiskError",
     "DiskFacts",
+    "DiskKind",
+    "DiskState",
     "Event",
     "EventSink",
     "Exact",
     "Existing",
+    "Extent",
     "FileSystem",
+    "Fingerprint",
     "Firmware",
     "FirmwareEntry",
     "FoundPartition",
     "FoundTable",
+    "Identity",
     "ImageFormat",
     "ImageType",
     "InspectedImage",
@@ -73,7 +83,9 @@ __all__ = [
     "Remaining",
     "Role",
     "Signature",
+    "StagedDisk",
     "TableKind",
+    "Topology",
     "as_svg",
     "as_text",
     "configdrive",

@@ -12,18 +12,19 @@ There is no logic here: each step belongs to the module that it calls.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from pathlib import Path
 
 from libironic_disk import configdrive, filesystems, grub, images, partitioner
 from libironic_disk.configdrive import ConfigDrive
-from libironic_disk.errors import BootImpossible, ImageRefused, LayoutInvalid
+from libironic_disk.errors import BootImpossible, DiskState, ImageRefused, LayoutInvalid, leaving
 from libironic_disk.events import Cancellation, EventSink, Phase, ignore, phase
 from libironic_disk.filesystems import Probed
 from libironic_disk.grub import BootInstalled, BootPlan, RootPartition, SerialConsole
 from libironic_disk.images import ImageFormat, ImageType, InspectedImage, Readable
 from libironic_disk.machine import process, sysfs
+from libironic_disk.machine.http import DEFAULT_POLICY, HttpPolicy
 from libironic_disk.machine.staging import StagedDisk
 from libironic_disk.pure import drawing
 from libironic_disk.pure.facts import DiskFacts, DiskKind
@@ -65,15 +66,17 @@ class DeployRequest:
         image_format: what it was declared to be; None accepts raw and qcow2.
         image_type: whole-disk images are refused here.
         image_size: how many bytes a stream will give, where that is known.
-        layout: the partitions; None for Ironic's, made from the fields that follow.
+        layout: the partitions; None for Ironic's, made from the seven fields that follow.
         root_mb: MiB for the root partition; None for all that remains.
         swap_mb: MiB of swap; 0 for none.
         ephemeral_mb: MiB for the ephemeral volume; 0 for none.
         ephemeral_format: its file system.
         preserve_ephemeral: keep what is in it.
         table: GPT or MBR; None for GPT under UEFI and MBR under BIOS.
+        seed: makes every identity follow from it.
         config_drive: in any form that :func:`libironic_disk.configdrive.load` takes.
         config_drive_limit: how many bytes it may have.
+        http_policy: how a config drive's URL is read.
         firmware: what will start the machine.
         architecture: of the machine.
         boot_loader: whether the disk gets a GRUB.
@@ -81,7 +84,6 @@ class DeployRequest:
         kernel_parameters: for the image's kernel.
         menu_timeout: seconds for which GRUB waits.
         serial: a serial port for GRUB's menu.
-        seed: makes every identity follow from it.
         spool_dir: where a qcow2 stream is kept while it is decoded.
     """
 
@@ -98,8 +100,10 @@ class DeployRequest:
     ephemeral_format: str = FileSystem.EXT4
     preserve_ephemeral: bool = False
     table: TableKind | None = None
+    seed: bytes | None = None
     config_drive: configdrive.Source | None = None
     config_drive_limit: int = configdrive.DEFAULT_LIMIT
+    http_policy: HttpPolicy = DEFAULT_POLICY
     firmware: Firmware = Firmware.UEFI
     architecture: Architecture = Architecture.X86_64
     boot_loader: BootLoader = BootLoader.GRUB
@@ -107,7 +111,6 @@ class DeployRequest:
     kernel_parameters: KernelParameters = field(default_factory=KernelParameters)
     menu_timeout: int = 5
     serial: SerialConsole | None = None
-    seed: bytes | None = None
     spool_dir: Path | None = None
 
 
@@ -127,15 +130,31 @@ class DeployPlan:
         return f"{drawing.as_text(self.disk)}\nroot gets the {self.image.format} image {self.image.name}\n{boot}"
 
 
-def deploy(request: DeployRequest, *, sink: EventSink = ignore, cancel: Cancellation | None = None) -> DeployResult:
+def deploy(
+    request: DeployRequest,
+    *,
+    sink: EventSink = ignore,
+    cancel: Cancellation | None = None,
+    lock_timeout: float = partitioner.LOCK_TIMEOUT,
+    lock_path: Path | None = None,
+) -> DeployResult:
     """Put a partition image on a disk so that the machine boots it.
+
+    Args:
+        request: what is to be on the disk.
+        sink: told what happens.
+        cancel: thrown by the caller, the work stops.
+        lock_timeout: seconds to wait for another user's lock on the disk.
+        lock_path: a directory in which callers that share a host also lock each other out by oslo.concurrency.
 
     Raises:
         DiskError: what :func:`plan` and :func:`apply` raise.
     """
-    return apply(plan(request, cancel=cancel), sink=sink, cancel=cancel)
+    wanted = plan(request, cancel=cancel)
+    return apply(wanted, sink=sink, cancel=cancel, lock_timeout=lock_timeout, lock_path=lock_path)
 
 
+@leaving(DiskState.UNCHANGED)
 def plan(request: DeployRequest, *, cancel: Cancellation | None = None) -> DeployPlan:
     """Decide everything, and refuse what can't be done; the disk is opened read-only.
 
@@ -148,7 +167,9 @@ def plan(request: DeployRequest, *, cancel: Cancellation | None = None) -> Deplo
     drive = None
     if request.config_drive is not None:
         limit, sector_size = request.config_drive_limit, facts.topology.sector_size
-        drive = configdrive.load(request.config_drive, limit=limit, sector_size=sector_size)
+        drive = configdrive.load(
+            request.config_drive, limit=limit, sector_size=sector_size, http_policy=request.http_policy
+        )
     image = images.inspect(request.image, declared=request.image_format, size=request.image_size, cancel=cancel)
     if request.image_type is not ImageType.PARTITION:
         raise ImageRefused(image=image.name, reason="it is a whole-disk image, and a partition image is deployed here")
@@ -160,14 +181,25 @@ def plan(request: DeployRequest, *, cancel: Cancellation | None = None) -> Deplo
     return DeployPlan(request=request, disk=wanted, image=image, drive=drive, boot=boot)
 
 
-def apply(wanted: DeployPlan, *, sink: EventSink = ignore, cancel: Cancellation | None = None) -> DeployResult:
+def apply(
+    wanted: DeployPlan,
+    *,
+    sink: EventSink = ignore,
+    cancel: Cancellation | None = None,
+    lock_timeout: float = partitioner.LOCK_TIMEOUT,
+    lock_path: Path | None = None,
+) -> DeployResult:
     """Do what was planned, in an order in which the disk boots only after the last write.
 
+    The arguments are those of :func:`deploy`.
+
     Raises:
-        DiskError: any of them. Its ``aftermath`` says so if the disk was written to and doesn't boot any more.
+        DiskError: any of them. Its ``disk`` says in which state the disk was left.
     """
     switch = cancel or Cancellation()
-    with partitioner.stage(wanted.disk, sink=sink, cancel=switch) as disk:
+    with partitioner.stage(
+        wanted.disk, sink=sink, cancel=switch, lock_timeout=lock_timeout, lock_path=lock_path
+    ) as disk:
         partitioner.make_filesystems(disk, sink=sink, cancel=switch)
         if wanted.drive is not None:
             with phase(sink, Phase.CONFIG_DRIVE):
@@ -187,6 +219,7 @@ def apply(wanted: DeployPlan, *, sink: EventSink = ignore, cancel: Cancellation 
 
 def _layout(request: DeployRequest, drive: ConfigDrive | None) -> Layout:
     if request.layout is not None:
+        _check_nothing_beside(request)
         return request.layout
     return ironic_layout(
         root_mb=request.root_mb,
@@ -200,6 +233,15 @@ def _layout(request: DeployRequest, drive: ConfigDrive | None) -> Layout:
         architecture=request.architecture,
         seed=request.seed,
     )
+
+
+def _check_nothing_beside(request: DeployRequest) -> None:
+    """Refuse what would be ignored: who asks for both a layout and, say, a kept volume would lose that volume."""
+    names = ("root_mb", "swap_mb", "ephemeral_mb", "ephemeral_format", "preserve_ephemeral", "table", "seed")
+    defaults = {each.name: each.default for each in fields(DeployRequest)}
+    both = tuple(name for name in names if getattr(request, name) != defaults[name])
+    if both:
+        raise LayoutInvalid(problems=tuple(f"{name} was given beside a layout, which has to say it" for name in both))
 
 
 def _check_rooms(wanted: Plan, image: InspectedImage, drive: ConfigDrive | None) -> None:
@@ -318,4 +360,5 @@ def _deployed(part: PlannedPartition, node: str, root: Probed | None) -> Deploye
         filesystem=held.kind,
         label=held.label,
         filesystem_uuid=held.uuid,
+        mount_point=part.mount_point,
     )

@@ -44,17 +44,32 @@ fields without parsing text::
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Self
+from enum import StrEnum
 
 from libironic_disk.units import in_words
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+
+class DiskState(StrEnum):
+    """In which state an operation on a whole disk left it when it failed."""
+
+    UNCHANGED = "unchanged"
+    """Not one byte was written."""
+    UNBOOTABLE = "unbootable"
+    """Something was written, and the disk was then left so that it doesn't boot."""
+    UNKNOWN = "unknown"
+    """Something was written, and making the disk unbootable failed as well; ``aftermath`` says why."""
+    FINISHED = "finished"
+    """The disk is as it was planned; what failed came after that."""
 
 
-def _rebuild(kind: type[DiskError], values: dict[str, object], aftermath: list[str]) -> DiskError:
+def _rebuild(
+    kind: type[DiskError], values: dict[str, object], disk: DiskState | None, aftermath: list[str]
+) -> DiskError:
     error = kind(**values)
+    error.disk = disk
     error.aftermath.extend(aftermath)
     return error
 
@@ -67,12 +82,25 @@ def add_aftermath(error: BaseException, words: str) -> None:
         error.add_note(words)
 
 
+@contextmanager
+def leaving(state: DiskState) -> Iterator[None]:
+    """Say in every error that passes, unless it says so already, that the disk was left in this state."""
+    try:
+        yield
+    except DiskError as error:
+        error.disk = error.disk or state
+        raise
+
+
 @dataclass(kw_only=True, eq=False)
 class DiskError(Exception):
     """Root of the tree: catching it catches whatever this package raises on purpose.
 
-    ``aftermath`` says in which state things were left, and names errors of cleaning up: they never replace the first.
+    ``disk`` is the state in which the disk was left, where the operation was one on a whole disk. ``aftermath`` says
+    so in words, and names errors of cleaning up: they never replace the first.
     """
+
+    disk: DiskState | None = field(default=None, init=False, repr=False)
 
     aftermath: list[str] = field(default_factory=list, init=False, repr=False)
 
@@ -82,10 +110,10 @@ class DiskError(Exception):
     def _sentence(self) -> str:
         return type(self).__name__
 
-    def __reduce__(self) -> tuple[Callable[..., Self], tuple[type[Self], dict[str, object], list[str]]]:
+    def __reduce__(self) -> tuple[Callable[..., DiskError], tuple[object, ...]]:
         # Exception's own pickling passes positional arguments, which keyword-only fields refuse.
         values = {each.name: getattr(self, each.name) for each in fields(self) if each.init}
-        return _rebuild, (type(self), values, self.aftermath)  # type: ignore[return-value]
+        return _rebuild, (type(self), values, self.disk, self.aftermath)
 
 
 @dataclass(kw_only=True, eq=False)
@@ -276,12 +304,12 @@ class DeviceError(DiskError):
 
 @dataclass(kw_only=True, eq=False)
 class NotABlockDevice(DeviceError):
-    """The path names nothing, or something that isn't a block device."""
+    """The path leads to nothing, or to something else; ``found`` says what it is."""
 
     found: str
 
     def _sentence(self) -> str:
-        return f"{self.device} is not a block device but {self.found}; for a plain file say so with its sector size"
+        return f"{self.device} {self.found}; a block device is wanted"
 
 
 @dataclass(kw_only=True, eq=False)

@@ -22,6 +22,7 @@ from typing import Final
 from oslo_concurrency import lockutils
 
 from libironic_disk import filesystems
+from libironic_disk.errors import DiskState, leaving
 from libironic_disk.events import Cancellation, EventSink, Phase, ignore, phase
 from libironic_disk.machine import observing, process, sysfs
 from libironic_disk.machine.staging import StagedDisk, staged
@@ -131,13 +132,12 @@ def stage(
         NodeMissing: a partition didn't appear.
         Cancelled: the caller wished so.
     """
-    process.require(filesystems.required_tools(part.filesystem for part in wanted.makes if part.filesystem))
     switch = cancel or Cancellation()
-    with (
-        _host_lock(wanted.device, lock_path),
-        staged(wanted, lock_timeout=lock_timeout, sink=sink, cancel=switch) as disk,
-    ):
-        yield disk
+    # An error that comes from behind the first write says so itself.
+    with leaving(DiskState.UNCHANGED), _host_lock(wanted.device, lock_path):
+        process.require(filesystems.required_tools(part.filesystem for part in wanted.makes if part.filesystem))
+        with staged(wanted, lock_timeout=lock_timeout, sink=sink, cancel=switch) as disk:
+            yield disk
 
 
 def make_filesystems(disk: StagedDisk, *, sink: EventSink = ignore, cancel: Cancellation | None = None) -> None:

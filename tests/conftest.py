@@ -16,8 +16,12 @@ settings.register_profile("project", deadline=None, max_examples=100, suppress_h
 settings.load_profile("project")
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Fail early and in words where loop devices can't be had: a skip would look like a pass."""
+    """Fail early and in words where loop devices can't be had: a skip would look like a pass.
+
+    Last, when those that -m leaves out are out.
+    """
     needs_root = any(item.get_closest_marker("loopdevice") for item in items)
     if needs_root and (os.geteuid() != 0 or not Path("/dev/loop-control").exists()):
         raise pytest.UsageError("tests/loopdevices need root and /dev/loop-control; run them through `make test`")

@@ -54,9 +54,9 @@ def observe_file(path: str, *, sector_size: int) -> DiskFacts:
     try:
         status = os.stat(path)
     except OSError as error:
-        raise NotABlockDevice(device=path, found=f"nothing to be reached ({error.strerror})") from error
+        raise NotABlockDevice(device=path, found=f"can't be reached ({error.strerror})") from error
     if not stat.S_ISREG(status.st_mode):
-        raise NotABlockDevice(device=path, found="no plain file either")
+        raise NotABlockDevice(device=path, found="is no plain file")
     with _opened(path) as fd:
         return facts_of(
             fd,

@@ -17,7 +17,14 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from libironic_disk.errors import DeviceFailed, DeviceReadOnly, DiskError, PlanOutdated, add_aftermath
+from libironic_disk.errors import (
+    DeviceFailed,
+    DeviceReadOnly,
+    DiskError,
+    DiskState,
+    PlanOutdated,
+    add_aftermath,
+)
 from libironic_disk.events import Cancellation, EventSink, Phase, phase
 from libironic_disk.machine import claims, disk_io, libparted, loop, observing, partition_nodes, sysfs, wiping
 from libironic_disk.machine.sysfs import BlockNode
@@ -186,20 +193,22 @@ def _blanked_unless_committed(fd: int, disk: BlockNode, plan: Plan, committed: S
         yield
     except BaseException as error:
         # A failure behind the commit belongs to the caller and leaves the finished disk alone.
-        if not committed:
-            _blank_and_say_so(fd, disk, plan, error)
+        state = DiskState.FINISHED if committed else _blank_and_say_so(fd, disk, plan, error)
+        if isinstance(error, DiskError):
+            error.disk = state
         raise
     if not committed:
         _blank(fd, disk, plan)
 
 
-def _blank_and_say_so(fd: int, disk: BlockNode, plan: Plan, error: BaseException) -> None:
+def _blank_and_say_so(fd: int, disk: BlockNode, plan: Plan, error: BaseException) -> DiskState:
     try:
         _blank(fd, disk, plan)
     except DiskError as second:
         add_aftermath(error, f"{plan.device} could not be made unbootable: {second}")
-    else:
-        add_aftermath(error, f"{plan.device} was left so that it does not boot")
+        return DiskState.UNKNOWN
+    add_aftermath(error, f"{plan.device} was left so that it does not boot")
+    return DiskState.UNBOOTABLE
 
 
 def _blank(fd: int, disk: BlockNode, plan: Plan) -> None:

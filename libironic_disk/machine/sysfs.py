@@ -21,7 +21,7 @@ from libironic_disk.pure.facts import Identity, Topology
 _UNIT: Final = 512
 _BLKSSZGET: Final = 0x1268
 _KINDS: Final = (
-    (stat.S_ISREG, "a plain file"),
+    (stat.S_ISREG, "a plain file, which can be a disk when its sector size is given"),
     (stat.S_ISDIR, "a directory"),
     (stat.S_ISCHR, "a character device"),
     (stat.S_ISFIFO, "a pipe"),
@@ -61,7 +61,7 @@ def whole_disk(path: str) -> BlockNode:
     """
     block = block_node(block_device_number(path))
     if (block.directory / "partition").exists():
-        raise NotABlockDevice(device=path, found=f"a partition of {block.directory.parent.name}, not a whole disk")
+        raise NotABlockDevice(device=path, found=f"is a partition of {block.directory.parent.name}, not the whole disk")
     return block
 
 
@@ -74,10 +74,10 @@ def block_device_number(path: str) -> int:
     try:
         status = os.stat(path)
     except OSError as error:
-        raise NotABlockDevice(device=path, found=f"nothing to be reached ({error.strerror})") from error
+        raise NotABlockDevice(device=path, found=f"can't be reached ({error.strerror})") from error
     if not stat.S_ISBLK(status.st_mode):
         kind = next((words for test, words in _KINDS if test(status.st_mode)), "something else")
-        raise NotABlockDevice(device=path, found=kind)
+        raise NotABlockDevice(device=path, found=f"is {kind}")
     return status.st_rdev
 
 
@@ -101,7 +101,7 @@ def block_node(devno: int) -> BlockNode:
         # The name in /dev may have a slash where sysfs has "!": only the uevent tells.
         words = dict(line.split("=", 1) for line in (directory / "uevent").read_text().splitlines() if "=" in line)
     except OSError as error:
-        raise NotABlockDevice(device=str(link), found="nothing that the kernel knows") from error
+        raise NotABlockDevice(device=str(link), found="is nothing that the kernel knows") from error
     return BlockNode(node=f"/dev/{words['DEVNAME']}", devno=devno, directory=directory)
 
 

@@ -60,7 +60,7 @@ def _open(path: str, regular_file: bool) -> int:
     wanted = stat.S_ISREG if regular_file else stat.S_ISBLK
     if not wanted(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise NotABlockDevice(device=path, found="no plain file either" if regular_file else "replaced just now")
+        raise NotABlockDevice(device=path, found="is no plain file" if regular_file else "was replaced just now")
     return descriptor
 
 

@@ -1,4 +1,4 @@
-"""A plan for people: a table with a drawn bar for a terminal, and an SVG picture of the disk before and after."""
+"""A plan for people: a table with a drawn bar for a terminal, and the same as an SVG picture."""
 
 from __future__ import annotations
 
@@ -114,6 +114,7 @@ _COLOURS: Final = {
     Role.DATA: "#c9c9c9",
 }
 _SVG_WIDTH: Final = 960
+_SVG_MARGIN: Final = 8
 _NARROWEST: Final = 14
 _NOT_IN_XML: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -123,9 +124,12 @@ def as_svg(plan: Plan) -> str:
     legend = "\n".join(_legend(plan))
     height = 96 + 18 * len(plan.partitions)
     title = f"{plan.device}: {in_words(plan.size)}, {plan.table}, {_DOES[plan.action]}"
+    wide, high = _SVG_WIDTH + 2 * _SVG_MARGIN, height + 2 * _SVG_MARGIN
+    # White beneath everything: a viewer with a dark page would show black words on it.
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{_SVG_WIDTH}" height="{height}" font-family="sans-serif" '
-        f'font-size="12">\n<text x="0" y="16" font-weight="bold">{_text(title)}</text>\n'
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{wide}" height="{high}" '
+        f'viewBox="{-_SVG_MARGIN} {-_SVG_MARGIN} {wide} {high}" style="background: white" '
+        f'font-family="sans-serif" font-size="12">\n<text x="0" y="16" font-weight="bold">{_text(title)}</text>\n'
         f"{chr(10).join(_boxes(plan))}\n{legend}\n</svg>\n"
     )
 

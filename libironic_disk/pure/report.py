@@ -24,7 +24,8 @@ class DeployedPartition:
     """A partition as it is on the disk.
 
     ``node`` is its device, and empty where the disk is a plain file. ``start`` and ``size`` are bytes. ``partuuid`` and
-    ``filesystem_uuid`` are written as blkid writes them; what holds no file system has none.
+    ``filesystem_uuid`` are written as blkid writes them; what holds no file system has none. ``mount_point`` is the
+    layout's.
     """
 
     number: int
@@ -37,6 +38,7 @@ class DeployedPartition:
     filesystem: str = ""
     label: str = ""
     filesystem_uuid: str = ""
+    mount_point: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,5 +88,5 @@ class DeployResult:
         prep = self.partition(Role.PREP)
         if prep is not None:
             yield "PReP Boot partition uuid", prep.partuuid
-        known = [part for part in self.partitions if part.role in _IRONIC_NAMES]
+        known = [part for part in self.partitions if part.role in _IRONIC_NAMES and part.node]
         yield "partitions", {_IRONIC_NAMES[part.role]: part.node for part in known}

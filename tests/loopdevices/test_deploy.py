@@ -21,6 +21,7 @@ from libironic_disk.errors import (
     ConfigDriveTooLarge,
     DeviceBusy,
     DiskError,
+    DiskState,
     FormatMismatch,
     ImageRefused,
     ImageTooLarge,
@@ -179,6 +180,7 @@ def test_requests_that_contradict_themselves_or_the_disk_are_refused_first(
         (DeployRequest(device=node, image=system, swap_mb=4096), LayoutDoesNotFit, "swap 4 GiB"),
         (DeployRequest(device=node, image=system, ephemeral_mb=9, ephemeral_format="zfs"), LayoutInvalid, "zfs"),
         (DeployRequest(device=node, image=system, layout=rootless), LayoutInvalid, "root"),
+        (DeployRequest(device=node, image=system, layout=blank, swap_mb=8), LayoutInvalid, "swap_mb was given beside a layout"),
         (
             DeployRequest(device=node, image=system, layout=blank, config_drive={"meta_data": {}}),
             LayoutInvalid,
@@ -189,7 +191,6 @@ def test_requests_that_contradict_themselves_or_the_disk_are_refused_first(
             DeployRequest(
                 device=node,
                 image=system,
-                table=TableKind.MBR,
                 layout=Layout(table=TableKind.MBR, partitions=(root(),)),
                 firmware=Firmware.UEFI,
             ),
@@ -209,6 +210,7 @@ def test_requests_that_contradict_themselves_or_the_disk_are_refused_first(
         with pytest.raises(wanted) as refused:
             deploy.deploy(request)
         assert words in str(refused.value), refused.value
+        assert refused.value.disk is DiskState.UNCHANGED
 
 
 def test_a_missing_program_is_found_first(
@@ -289,6 +291,7 @@ def test_a_source_that_dies_leaves_an_unbootable_disk(disk: LoopDisk, system: Pa
     with pytest.raises(SourceFailed, match="Connection reset by peer") as failed:
         deploy.deploy(DeployRequest(device=disk.node, image=stream))
     assert failed.value.offset == 40 * MIB + 17
+    assert failed.value.disk is DiskState.UNBOOTABLE
     assert "does not boot" in str(failed.value)
     assert_unbootable(disk)
 

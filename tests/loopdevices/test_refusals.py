@@ -164,7 +164,7 @@ def test_what_is_no_whole_disk_is_refused(made: LoopDisk, tmp_path: Path) -> Non
         (str(made.file), "a plain file"),
         (str(tmp_path), "a directory"),
         ("/dev/null", "a character device"),
-        (str(tmp_path / "missing"), "nothing to be reached"),
+        (str(tmp_path / "missing"), "can't be reached"),
         (f"{made.node}p1", "a partition of"),
     ):
         with pytest.raises(NotABlockDevice) as refused:
