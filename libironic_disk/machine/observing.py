@@ -7,6 +7,7 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Final
 
 import pyudev
@@ -20,6 +21,7 @@ from libironic_disk.pure.tables.model import FoundTable, Reader
 from libironic_disk.pure.tables.reading import read_table, regions
 from libironic_disk.units import KIB, align_down
 
+_UDEV_CONTROL: Final = Path("/run/udev/control")
 _SECTOR_SIZES: Final = tuple(512 << power for power in range(8))
 
 
@@ -130,6 +132,9 @@ def _digest(read: Reader, table: FoundTable | None, size: int, sector_size: int)
 def _identity(disk: BlockNode) -> Identity:
     """Return who the disk is: udev's answer where there is one, as sysfs doesn't show a SCSI disk's serial number."""
     from_kernel = sysfs.identity(disk)
+    # Without the daemon there is nothing to ask, and loading libudev costs more than all the rest of observing.
+    if not _UDEV_CONTROL.exists():
+        return from_kernel
     try:
         properties = pyudev.Devices.from_device_number(pyudev.Context(), "block", disk.devno).properties
         serial = properties.get("ID_SERIAL_SHORT") or properties.get("ID_SERIAL") or from_kernel.serial

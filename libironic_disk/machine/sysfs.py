@@ -112,6 +112,9 @@ def partitions(disk: BlockNode) -> tuple[KernelPartition, ...]:
 
 def _partitions(disk: BlockNode) -> Iterator[KernelPartition]:
     for entry in disk.directory.iterdir():
+        # The kernel names a partition's directory after its disk; what it is, its attributes say.
+        if not entry.name.startswith(disk.name):
+            continue
         try:
             number = int((entry / "partition").read_text())
             start = int((entry / "start").read_text()) * _UNIT
