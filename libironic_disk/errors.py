@@ -13,6 +13,7 @@ fields without parsing text::
     │   ├── ConfigDriveInvalid    not a config drive, or a malformed one
     │   ├── ConfigDriveTooLarge   larger than the limit, before or after decompression
     │   ├── ImageRefused          unsafe, damaged or unsupported image
+    │   ├── ImageOrderUnsupported  its parts are in an order that takes more room than there is
     │   ├── FormatMismatch        the image isn't of the format it was declared to be
     │   ├── ImageTooLarge         it doesn't fit where it should be written
     │   ├── ChecksumInvalid       not a checksum, or a checksum file that doesn't name the image's one
@@ -221,6 +222,22 @@ class ImageRefused(RequestError):
 
     def _sentence(self) -> str:
         return f"image {self.image} is refused: {self.reason}"
+
+
+@dataclass(kw_only=True, eq=False)
+class ImageOrderUnsupported(RequestError):
+    """A stream has its tables so late that what came before them has no room, neither in memory nor elsewhere."""
+
+    image: str
+    budget: int
+    offset: int
+
+    def _sentence(self) -> str:
+        return (
+            f"image {self.image} can't be decoded as it comes: the tables for what is at byte {self.offset} come later, "
+            f"and there is {in_words(self.budget)} of memory and no other room to keep it; give the image as a file or "
+            "by a server that answers range requests, or rewrite it with qemu-img convert"
+        )
 
 
 @dataclass(kw_only=True, eq=False)

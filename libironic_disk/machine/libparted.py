@@ -41,6 +41,7 @@ def write_table(node: str, plan: Plan) -> None:
         parted.PartitionException,
         parted.IOException,
         parted.DeviceException,
+        parted.GeometryException,
     ) as error:
         reason = f"libparted: {error}"
         raise DeviceFailed(device=node, action="writing a partition table to", reason=reason) from error
@@ -61,7 +62,8 @@ def _in_order(plan: Plan) -> Iterator[tuple[int, ByteRange]]:
 
 def _add(disk: parted.Disk, device: parted.Device, kind: int, span: ByteRange) -> None:
     sector = device.sectorSize
-    geometry = parted.Geometry(device=device, start=span.start // sector, end=span.end // sector - 1)
+    # Not by its end: pyparted refuses one that is the start, as a partition of a single sector has it.
+    geometry = parted.Geometry(device=device, start=span.start // sector, length=span.size // sector)
     partition = parted.Partition(disk=disk, type=kind, geometry=geometry)
     # Any other constraint lets libparted move the partition to where it would rather have it.
     disk.addPartition(partition=partition, constraint=parted.Constraint(exactGeom=geometry))

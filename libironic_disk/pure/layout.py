@@ -45,18 +45,19 @@ SMALLEST: Final = {
     FileSystem.EXT3: 8 * MIB,
     FileSystem.EXT4: 8 * MIB,
     FileSystem.SWAP: 640 * KIB,
-    FileSystem.VFAT: 64 * KIB,
+    FileSystem.VFAT: 256 * KIB,
     FileSystem.XFS: 300 * MIB,
 }
 """How many bytes each file system needs, whatever the disk's sector size.
 
-Below this their own programs refuse, on sectors of 512 or 4096 bytes: btrfs-progs 6.2, e2fsprogs 1.47, dosfstools 4.2
-and xfsprogs since 5.19. With less than 2048 blocks, of 4 KiB where sectors are that large, mke2fs leaves out the
-journal, and ext3 without one is ext2. Swap has ten pages or more (mkswap(8)), and a page may have 64 KiB.
+With less their own programs fail on sectors of 512 or 4096 bytes; rounded up from what btrfs-progs 6.2, e2fsprogs 1.47,
+dosfstools 4.2 and, since its release 5.19, xfsprogs did on partitions. Below 2048 blocks, of 4 KiB where sectors are
+that large, mke2fs leaves out the journal, and ext3 without one is ext2. Swap has ten pages or more (mkswap(8)), and a
+page may have 64 KiB.
 """
 
-MOST_PARTITIONS: Final = {TableKind.GPT: 128, TableKind.MBR: 63}
-"""How many partitions a new table may have: GPT's usual 128, and libparted's 64 on an MBR, one being the container."""
+MOST_PARTITIONS: Final = {TableKind.GPT: 128, TableKind.MBR: 59}
+"""How many partitions a new table may have: GPT's usual 128, and on an MBR what libfdisk reads, the container apart."""
 
 _ONLY_ONCE: Final = frozenset({Role.ROOT, Role.CONFIG_DRIVE, Role.MULTIBOOT, Role.BIOS_BOOT, Role.PREP, Role.ESP})
 # mkfs.fat refuses them, and every reader takes the last for "no label".
