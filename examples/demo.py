@@ -20,8 +20,8 @@ from lab.qemu import booted
 from libironic_disk import DeployRequest, DeployResult, deploy
 from libironic_disk.events import BytesMoved, Event, EventSink, Phase, PhaseFinished, PhaseStarted
 from libironic_disk.grub import SerialConsole
-from libironic_disk.pure import drawing
-from libironic_disk.pure.kernelparams import KernelParameters
+from libironic_disk.pure.boot.kernelparams import KernelParameters
+from libironic_disk.pure.disks import drawing
 from libironic_disk.pure.roles import Firmware
 from libironic_disk.units import GIB
 

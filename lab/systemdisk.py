@@ -12,10 +12,10 @@ from pathlib import Path
 
 from libironic_disk import filesystems
 from libironic_disk.grub import BootInstalled, RootPartition
-from libironic_disk.machine import disk_io, loop, partition_nodes
-from libironic_disk.machine.mounts import mounted
-from libironic_disk.machine.rootfs import RootDir
-from libironic_disk.pure.layout import FileSystem
+from libironic_disk.machine.disks import disk_io, loop, partition_nodes
+from libironic_disk.machine.trees.mounts import mounted
+from libironic_disk.machine.trees.rootfs import RootDir
+from libironic_disk.pure.disks.layout import FileSystem
 from libironic_disk.pure.ranges import ByteRange
 from libironic_disk.pure.tables.model import TableKind
 

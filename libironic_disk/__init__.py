@@ -22,19 +22,19 @@ from libironic_disk.events import (
     PhaseStarted,
 )
 from libironic_disk.images import ImageFormat, ImageType, InspectedImage, infer_image_type
-from libironic_disk.machine.staging import StagedDisk
-from libironic_disk.pure.alignment import Alignment
-from libironic_disk.pure.documents import layout_from_json, layout_to_json, plan_from_json, plan_to_json
-from libironic_disk.pure.drawing import as_svg, as_text
-from libironic_disk.pure.facts import DiskFacts, DiskKind, Fingerprint, Identity, Signature, Topology
-from libironic_disk.pure.kernelparams import KernelParameters
-from libironic_disk.pure.layout import FileSystem, Layout, PartitionSpec
-from libironic_disk.pure.planning import Action, Existing, Plan, PlannedPartition
-from libironic_disk.pure.presets import ironic_layout
+from libironic_disk.machine.disks.staging import StagedDisk
+from libironic_disk.pure.boot.kernelparams import KernelParameters
+from libironic_disk.pure.disks.alignment import Alignment
+from libironic_disk.pure.disks.documents import layout_from_json, layout_to_json, plan_from_json, plan_to_json
+from libironic_disk.pure.disks.drawing import as_svg, as_text
+from libironic_disk.pure.disks.facts import DiskFacts, DiskKind, Fingerprint, Identity, Signature, Topology
+from libironic_disk.pure.disks.layout import FileSystem, Layout, PartitionSpec
+from libironic_disk.pure.disks.planning import Action, Existing, Plan, PlannedPartition
+from libironic_disk.pure.disks.presets import ironic_layout
+from libironic_disk.pure.disks.sizes import Exact, Percent, Remaining, mib, parse_size
 from libironic_disk.pure.ranges import ByteRange
 from libironic_disk.pure.report import DeployedPartition, DeployResult
 from libironic_disk.pure.roles import Architecture, Attribute, Firmware, Role
-from libironic_disk.pure.sizes import Exact, Percent, Remaining, mib, parse_size
 from libironic_disk.pure.tables.model import Extent, FoundPartition, FoundTable, TableKind
 
 __all__ = [

@@ -21,15 +21,16 @@ from pathlib import Path
 from typing import Final
 
 from libironic_disk.errors import ConfigDriveInvalid, ConfigDriveTooLarge, SourceFailed
-from libironic_disk.machine import fat_image, http, iso_image
+from libironic_disk.machine import http
+from libironic_disk.machine.drives import fat_image, iso_image
 from libironic_disk.machine.http import HttpPolicy
-from libironic_disk.machine.sources import Data
-from libironic_disk.machine.writer import open_target
-from libironic_disk.pure import metadata as contents
-from libironic_disk.pure.formats import fat, iso9660
-from libironic_disk.pure.formats.volume import Volume, VolumeKind
-from libironic_disk.pure.formats.wrapping import GZIP_MAGIC, decode_base64, encoded_limit, gunzip
-from libironic_disk.pure.metadata import Metadata
+from libironic_disk.machine.images.sources import Data
+from libironic_disk.machine.images.writer import open_target
+from libironic_disk.pure.drives import fat, iso9660
+from libironic_disk.pure.drives import metadata as contents
+from libironic_disk.pure.drives.metadata import Metadata
+from libironic_disk.pure.drives.volume import Volume, VolumeKind
+from libironic_disk.pure.drives.wrapping import GZIP_MAGIC, decode_base64, encoded_limit, gunzip
 from libironic_disk.units import MIB
 
 __all__ = [

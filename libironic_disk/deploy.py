@@ -23,15 +23,16 @@ from libironic_disk.events import Cancellation, EventSink, Phase, ignore, phase
 from libironic_disk.filesystems import Probed
 from libironic_disk.grub import BootInstalled, BootPlan, RootPartition, SerialConsole
 from libironic_disk.images import ImageFormat, ImageType, InspectedImage, Readable
-from libironic_disk.machine import process, sysfs
+from libironic_disk.machine import process
+from libironic_disk.machine.disks import sysfs
+from libironic_disk.machine.disks.staging import StagedDisk
 from libironic_disk.machine.http import DEFAULT_POLICY, HttpPolicy
-from libironic_disk.machine.staging import StagedDisk
-from libironic_disk.pure import drawing
-from libironic_disk.pure.facts import DiskFacts, DiskKind
-from libironic_disk.pure.kernelparams import KernelParameters
-from libironic_disk.pure.layout import FileSystem, Layout
-from libironic_disk.pure.planning import Existing, Plan, PlannedPartition
-from libironic_disk.pure.presets import ironic_layout
+from libironic_disk.pure.boot.kernelparams import KernelParameters
+from libironic_disk.pure.disks import drawing
+from libironic_disk.pure.disks.facts import DiskFacts, DiskKind
+from libironic_disk.pure.disks.layout import FileSystem, Layout
+from libironic_disk.pure.disks.planning import Existing, Plan, PlannedPartition
+from libironic_disk.pure.disks.presets import ironic_layout
 from libironic_disk.pure.report import DeployedPartition, DeployResult
 from libironic_disk.pure.roles import Architecture, Firmware, Role
 from libironic_disk.pure.tables.model import TableKind

@@ -234,9 +234,9 @@ class ImageOrderUnsupported(RequestError):
 
     def _sentence(self) -> str:
         return (
-            f"image {self.image} can't be decoded as it comes: the tables for what is at byte {self.offset} come later, "
-            f"and there is {in_words(self.budget)} of memory and no other room to keep it; give the image as a file or "
-            "by a server that answers range requests, or rewrite it with qemu-img convert"
+            f"image {self.image} can't be decoded as it comes: the tables for byte {self.offset} come later, and there "
+            f"is {in_words(self.budget)} of memory and no other room to keep it; give the image as a file or by a "
+            "server that answers range requests, or rewrite it with qemu-img convert"
         )
 
 

@@ -12,9 +12,10 @@ import pyudev
 
 from libironic_disk.errors import DeviceFailed
 from libironic_disk.events import Cancellation
-from libironic_disk.machine import blkid, disk_io, process, sysfs
-from libironic_disk.pure.facts import Signature
-from libironic_disk.pure.layout import FileSystem
+from libironic_disk.machine import process
+from libironic_disk.machine.disks import blkid, disk_io, sysfs
+from libironic_disk.pure.disks.facts import Signature
+from libironic_disk.pure.disks.layout import FileSystem
 from libironic_disk.pure.ranges import ByteRange
 
 _TIMEOUT: Final = 1800.0

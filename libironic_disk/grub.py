@@ -16,16 +16,17 @@ from typing import Final, assert_never
 
 from libironic_disk.errors import BootImpossible, DeviceFailed
 from libironic_disk.events import Cancellation
-from libironic_disk.machine import boot_directory, efi_entries, esp, grub_image, grub_reading, process
-from libironic_disk.machine.efi_entries import Outcome, Registration
-from libironic_disk.machine.grub_image import Platform
-from libironic_disk.machine.mounts import mounted
-from libironic_disk.machine.rootfs import RootDir
-from libironic_disk.pure import grubcfg
-from libironic_disk.pure.grubcfg import Menu, MenuEntry, SerialConsole
-from libironic_disk.pure.grubembed import SECTOR, embed
-from libironic_disk.pure.kernelparams import KernelParameters
-from libironic_disk.pure.layout import FileSystem
+from libironic_disk.machine import process
+from libironic_disk.machine.boot import efi_entries, esp, grub_directory, grub_image, grub_reading
+from libironic_disk.machine.boot.efi_entries import Outcome, Registration
+from libironic_disk.machine.boot.grub_image import Platform
+from libironic_disk.machine.trees.mounts import mounted
+from libironic_disk.machine.trees.rootfs import RootDir
+from libironic_disk.pure.boot import grubcfg
+from libironic_disk.pure.boot.grubcfg import Menu, MenuEntry, SerialConsole
+from libironic_disk.pure.boot.grubembed import SECTOR, embed
+from libironic_disk.pure.boot.kernelparams import KernelParameters
+from libironic_disk.pure.disks.layout import FileSystem
 from libironic_disk.pure.ranges import ByteRange
 from libironic_disk.pure.roles import Architecture, Firmware
 from libironic_disk.pure.tables.model import Extent, TableKind
@@ -251,7 +252,7 @@ def install(
         tree = RootDir(descriptor, tree=root.node)
         menu = _menu(plan, root, tree)
         cancel.check("installing the boot loader")
-        boot_directory.write(tree, plan.platform, menu)
+        grub_directory.write(tree, plan.platform, menu)
         as_read_here = grub_reading.checksums(tree, _needed_to_boot(menu))
     cancel.check("installing the boot loader")
     grub_reading.check(root.node, root.filesystem, as_read_here, cancel=cancel)
@@ -265,13 +266,13 @@ def install(
 
 
 def _menu(plan: BootPlan, root: RootPartition, tree: RootDir) -> Menu:
-    found = boot_directory.systems(tree)
+    found = grub_directory.systems(tree)
     if not found.kernels:
         subvolume = " at the top of its btrfs" if root.filesystem is FileSystem.BTRFS else ""
         reason = f"the image has no /boot/vmlinuz-VERSION{subvolume}; a separate /boot partition is not supported"
         raise BootImpossible(device=plan.device, reason=reason)
     parameters = plan.kernel_parameters
-    entries = boot_directory.entries(found, root_uuid=root.uuid, root_partuuid=root.partuuid, parameters=parameters)
+    entries = grub_directory.entries(found, root_uuid=root.uuid, root_partuuid=root.partuuid, parameters=parameters)
     return Menu(entries=entries, default=entries[0].id, timeout=plan.timeout, serial=plan.serial)
 
 

@@ -19,15 +19,16 @@ from pathlib import Path
 
 from libironic_disk.errors import ImageRefused, ImageTooLarge
 from libironic_disk.events import Cancellation, EventSink, ignore
-from libironic_disk.machine import process, qemu_img
-from libironic_disk.machine.image_inspection import InspectedImage, inspect_file, inspect_stream
-from libironic_disk.machine.image_writing import Conversion, Meter, spooled, write_raw
-from libironic_disk.machine.qemu_img import DEFAULT_LIMITS, QemuLimits, TargetDriver
-from libironic_disk.machine.sources.file import LocalFile, local_file
-from libironic_disk.machine.sources.stream import Readable, StreamSource
-from libironic_disk.machine.writer import open_target
-from libironic_disk.pure.formats.inspection import ImageFormat
-from libironic_disk.pure.formats.qcow2 import Header
+from libironic_disk.machine import process
+from libironic_disk.machine.images import qemu_img
+from libironic_disk.machine.images.inspection import InspectedImage, inspect_file, inspect_stream
+from libironic_disk.machine.images.qemu_img import DEFAULT_LIMITS, QemuLimits, TargetDriver
+from libironic_disk.machine.images.sources.file import LocalFile, local_file
+from libironic_disk.machine.images.sources.stream import Readable, StreamSource
+from libironic_disk.machine.images.writer import open_target
+from libironic_disk.machine.images.writing import Conversion, Meter, spooled, write_raw
+from libironic_disk.pure.images.inspection import ImageFormat
+from libironic_disk.pure.images.qcow2 import Header
 
 __all__ = [
     "ImageFormat",

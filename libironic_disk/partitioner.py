@@ -24,12 +24,13 @@ from oslo_concurrency import lockutils
 from libironic_disk import filesystems
 from libironic_disk.errors import DiskState, leaving
 from libironic_disk.events import Cancellation, EventSink, Phase, ignore, phase
-from libironic_disk.machine import observing, process, sysfs
-from libironic_disk.machine.staging import StagedDisk, staged
-from libironic_disk.pure import planner
-from libironic_disk.pure.facts import DiskFacts
-from libironic_disk.pure.layout import Layout
-from libironic_disk.pure.planning import Existing, Plan
+from libironic_disk.machine import process
+from libironic_disk.machine.disks import observing, sysfs
+from libironic_disk.machine.disks.staging import StagedDisk, staged
+from libironic_disk.pure.disks import planner
+from libironic_disk.pure.disks.facts import DiskFacts
+from libironic_disk.pure.disks.layout import Layout
+from libironic_disk.pure.disks.planning import Existing, Plan
 
 LOCK_TIMEOUT: Final = 60.0
 

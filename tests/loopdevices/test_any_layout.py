@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 
 from libironic_disk import partitioner
 from libironic_disk.errors import DeviceFailed, RequestError
-from libironic_disk.pure.facts import Topology
-from libironic_disk.pure.layout import MOST_PARTITIONS, FileSystem, Layout, PartitionSpec
-from libironic_disk.pure.planning import Existing, Plan
-from libironic_disk.pure.presets import root, swap
+from libironic_disk.pure.disks.facts import Topology
+from libironic_disk.pure.disks.layout import MOST_PARTITIONS, FileSystem, Layout, PartitionSpec
+from libironic_disk.pure.disks.planning import Existing, Plan
+from libironic_disk.pure.disks.presets import root, swap
+from libironic_disk.pure.disks.sizes import Exact, mib
 from libironic_disk.pure.roles import Role
-from libironic_disk.pure.sizes import Exact, mib
 from libironic_disk.pure.tables.model import TableKind
 from libironic_disk.units import MIB
 from tests.conftest import Bench

@@ -33,11 +33,12 @@ from libironic_disk.errors import (
 )
 from libironic_disk.events import BytesMoved, Cancellation, Event, Phase, PhaseStarted
 from libironic_disk.images import ImageFormat, ImageType, Readable
-from libironic_disk.machine import grub_image, process
-from libironic_disk.pure.layout import FileSystem, Layout
-from libironic_disk.pure.presets import esp, root, swap
+from libironic_disk.machine import process
+from libironic_disk.machine.boot import grub_image
+from libironic_disk.pure.disks.layout import FileSystem, Layout
+from libironic_disk.pure.disks.presets import esp, root, swap
+from libironic_disk.pure.disks.sizes import mib
 from libironic_disk.pure.roles import Firmware, Role
-from libironic_disk.pure.sizes import mib
 from libironic_disk.pure.tables.model import TableKind
 from libironic_disk.units import GIB, MIB
 from tests.conftest import Bench
@@ -180,7 +181,11 @@ def test_requests_that_contradict_themselves_or_the_disk_are_refused_first(
         (DeployRequest(device=node, image=system, swap_mb=4096), LayoutDoesNotFit, "swap 4 GiB"),
         (DeployRequest(device=node, image=system, ephemeral_mb=9, ephemeral_format="zfs"), LayoutInvalid, "zfs"),
         (DeployRequest(device=node, image=system, layout=rootless), LayoutInvalid, "root"),
-        (DeployRequest(device=node, image=system, layout=blank, swap_mb=8), LayoutInvalid, "swap_mb was given beside a layout"),
+        (
+            DeployRequest(device=node, image=system, layout=blank, swap_mb=8),
+            LayoutInvalid,
+            "swap_mb was given beside a layout",
+        ),
         (
             DeployRequest(device=node, image=system, layout=blank, config_drive={"meta_data": {}}),
             LayoutInvalid,

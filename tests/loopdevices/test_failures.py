@@ -11,12 +11,12 @@ import pytest
 from libironic_disk import filesystems, partitioner
 from libironic_disk.errors import Cancelled, DeviceFailed, DiskError, NodeMissing, ProgramFailed
 from libironic_disk.events import Cancellation, Event, Phase, PhaseStarted
-from libironic_disk.machine import disk_io, partition_nodes, staging, sysfs
-from libironic_disk.pure.layout import Layout
-from libironic_disk.pure.planning import Existing, Plan
-from libironic_disk.pure.presets import ephemeral, esp, root, swap
+from libironic_disk.machine.disks import disk_io, partition_nodes, staging, sysfs
+from libironic_disk.pure.disks.layout import Layout
+from libironic_disk.pure.disks.planning import Existing, Plan
+from libironic_disk.pure.disks.presets import ephemeral, esp, root, swap
+from libironic_disk.pure.disks.sizes import mib
 from libironic_disk.pure.ranges import ByteRange
-from libironic_disk.pure.sizes import mib
 from libironic_disk.pure.tables.model import TableKind
 from libironic_disk.units import GIB, MIB
 from tests.conftest import Bench

@@ -12,8 +12,8 @@ from libironic_disk import filesystems
 from libironic_disk.errors import Cancelled, DeviceFailed, NotABlockDevice, ProgramFailed
 from libironic_disk.events import Cancellation
 from libironic_disk.filesystems import Probed
-from libironic_disk.pure import ids
-from libironic_disk.pure.layout import LABEL_BYTES, SMALLEST, FileSystem
+from libironic_disk.pure.disks import ids
+from libironic_disk.pure.disks.layout import LABEL_BYTES, SMALLEST, FileSystem
 from libironic_disk.units import KIB, MIB
 from tests.conftest import Bench
 from tests.support import oracles

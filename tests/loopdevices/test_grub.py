@@ -11,14 +11,14 @@ from libironic_disk import grub
 from libironic_disk.errors import BootImpossible, Cancelled, DeviceFailed, PathFailed
 from libironic_disk.events import Cancellation
 from libironic_disk.grub import BootPlan, SerialConsole
-from libironic_disk.machine import esp, grub_image
-from libironic_disk.machine.grub_image import Platform
-from libironic_disk.machine.mounts import mounted
-from libironic_disk.machine.rootfs import RootDir
-from libironic_disk.pure.grubcfg import early_config
-from libironic_disk.pure.grubembed import BOOT_CODE_SIZE, embed
-from libironic_disk.pure.kernelparams import KernelParameters
-from libironic_disk.pure.layout import FileSystem
+from libironic_disk.machine.boot import esp, grub_image
+from libironic_disk.machine.boot.grub_image import Platform
+from libironic_disk.machine.trees.mounts import mounted
+from libironic_disk.machine.trees.rootfs import RootDir
+from libironic_disk.pure.boot.grubcfg import early_config
+from libironic_disk.pure.boot.grubembed import BOOT_CODE_SIZE, embed
+from libironic_disk.pure.boot.kernelparams import KernelParameters
+from libironic_disk.pure.disks.layout import FileSystem
 from libironic_disk.pure.roles import Architecture, Firmware
 from libironic_disk.pure.tables.model import TableKind
 

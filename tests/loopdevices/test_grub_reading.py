@@ -13,10 +13,11 @@ from lab.systemdisk import BIOS_BOOT, FILES, SystemDisk, system_disk
 from libironic_disk import deploy, grub
 from libironic_disk.deploy import DeployRequest
 from libironic_disk.errors import BootImpossible, PathFailed
-from libironic_disk.machine import grub_reading, process
-from libironic_disk.machine.mounts import mounted
-from libironic_disk.machine.rootfs import RootDir
-from libironic_disk.pure.layout import FileSystem
+from libironic_disk.machine import process
+from libironic_disk.machine.boot import grub_reading
+from libironic_disk.machine.trees.mounts import mounted
+from libironic_disk.machine.trees.rootfs import RootDir
+from libironic_disk.pure.disks.layout import FileSystem
 from libironic_disk.pure.roles import Architecture, Firmware
 from libironic_disk.pure.tables.model import TableKind
 from libironic_disk.units import GIB, MIB

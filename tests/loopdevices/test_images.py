@@ -12,9 +12,9 @@ import pytest
 from libironic_disk import images
 from libironic_disk.errors import DeviceFailed, DeviceReadOnly, NotABlockDevice
 from libironic_disk.events import BytesMoved, Event
-from libironic_disk.machine import file_ranges
-from libironic_disk.machine.sources import Zeros
-from libironic_disk.machine.writer import open_target
+from libironic_disk.machine.images import file_ranges
+from libironic_disk.machine.images.sources import Zeros
+from libironic_disk.machine.images.writer import open_target
 from libironic_disk.units import KIB, MIB
 from tests.conftest import Bench
 from tests.support.disks import LoopDisk, mounted

@@ -15,9 +15,9 @@ import pytest
 
 from libironic_disk import filesystems
 from libironic_disk.errors import DeviceBusy, DeviceFailed
-from libironic_disk.machine import loop
-from libironic_disk.machine.mounts import mounted
-from libironic_disk.pure.layout import FileSystem
+from libironic_disk.machine.disks import loop
+from libironic_disk.machine.trees.mounts import mounted
+from libironic_disk.pure.disks.layout import FileSystem
 
 pytestmark = pytest.mark.loopdevice
 
@@ -25,8 +25,8 @@ MIB = 1024 * 1024
 SYSTEMS = [FileSystem.EXT2, FileSystem.EXT3, FileSystem.EXT4, FileSystem.XFS, FileSystem.BTRFS]
 MOUNT_AND_HANG = """
 import sys, time
-from libironic_disk.machine.mounts import mounted
-from libironic_disk.pure.layout import FileSystem
+from libironic_disk.machine.trees.mounts import mounted
+from libironic_disk.pure.disks.layout import FileSystem
 with mounted(sys.argv[1], FileSystem.EXT4, read_only=False):
     print("mounted", flush=True)
     time.sleep(60)

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from libironic_disk import partitioner
-from libironic_disk.pure.layout import FileSystem, Layout, PartitionSpec
-from libironic_disk.pure.planning import Action, Existing, Plan
-from libironic_disk.pure.presets import bios_boot, config_drive, ephemeral, esp, root, swap
+from libironic_disk.pure.disks.layout import FileSystem, Layout, PartitionSpec
+from libironic_disk.pure.disks.planning import Action, Existing, Plan
+from libironic_disk.pure.disks.presets import bios_boot, config_drive, ephemeral, esp, root, swap
+from libironic_disk.pure.disks.sizes import Percent, Remaining, mib
 from libironic_disk.pure.roles import Attribute, Role
-from libironic_disk.pure.sizes import Percent, Remaining, mib
 from libironic_disk.pure.tables.model import TableKind
 from libironic_disk.units import GIB, MIB
 from tests.conftest import Bench

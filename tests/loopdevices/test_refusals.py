@@ -22,10 +22,10 @@ from libironic_disk.errors import (
     ToolMissing,
 )
 from libironic_disk.machine import process
-from libironic_disk.pure.layout import FileSystem, Layout
-from libironic_disk.pure.planning import Existing
-from libironic_disk.pure.presets import config_drive, ephemeral, root, swap
-from libironic_disk.pure.sizes import mib
+from libironic_disk.pure.disks.layout import FileSystem, Layout
+from libironic_disk.pure.disks.planning import Existing
+from libironic_disk.pure.disks.presets import config_drive, ephemeral, root, swap
+from libironic_disk.pure.disks.sizes import mib
 from libironic_disk.pure.tables.model import TableKind
 from libironic_disk.units import GIB, MIB
 from tests.conftest import Bench
@@ -226,7 +226,7 @@ def test_sizes_that_the_disk_or_the_table_cannot_hold(bench: Bench) -> None:
 def test_observing_opens_the_disk_read_only(made: LoopDisk, tmp_path: Path) -> None:
     trace = tmp_path / "trace"
     script = (
-        "from libironic_disk import partitioner; from libironic_disk.pure.presets import ironic_layout; import sys;"
+        "import sys; from libironic_disk import ironic_layout, partitioner;"
         "partitioner.plan(ironic_layout(), partitioner.observe(sys.argv[1]))"
     )
     argv = [

@@ -12,11 +12,11 @@ import pytest
 
 from libironic_disk import filesystems
 from libironic_disk.errors import PathFailed
-from libironic_disk.machine import loop
-from libironic_disk.machine.mounts import mounted
-from libironic_disk.machine.rootfs import Opener, RootDir, open_in_root
-from libironic_disk.machine.treewalk import open_walking
-from libironic_disk.pure.layout import FileSystem
+from libironic_disk.machine.disks import loop
+from libironic_disk.machine.trees.mounts import mounted
+from libironic_disk.machine.trees.rootfs import Opener, RootDir, open_in_root
+from libironic_disk.machine.trees.treewalk import open_walking
+from libironic_disk.pure.disks.layout import FileSystem
 
 pytestmark = pytest.mark.loopdevice
 

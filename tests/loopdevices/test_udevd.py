@@ -23,11 +23,11 @@ import pytest
 
 from libironic_disk import filesystems, partitioner
 from libironic_disk.errors import DeviceBusy, DeviceLocked
-from libironic_disk.machine import claims, partition_nodes
-from libironic_disk.pure.layout import FileSystem, Layout, PartitionSpec
-from libironic_disk.pure.planning import Plan, PlannedPartition
+from libironic_disk.machine.disks import claims, partition_nodes
+from libironic_disk.pure.disks.layout import FileSystem, Layout, PartitionSpec
+from libironic_disk.pure.disks.planning import Plan, PlannedPartition
+from libironic_disk.pure.disks.sizes import mib
 from libironic_disk.pure.roles import Role
-from libironic_disk.pure.sizes import mib
 from libironic_disk.pure.tables.model import TableKind
 from libironic_disk.units import MIB
 from tests.conftest import Bench

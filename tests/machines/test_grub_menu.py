@@ -13,7 +13,7 @@ from lab.qemu import booted
 from lab.systemdisk import BIOS_BOOT, MIB, TITLE, system_disk
 from libironic_disk import grub
 from libironic_disk.grub import SerialConsole
-from libironic_disk.pure.layout import FileSystem
+from libironic_disk.pure.disks.layout import FileSystem
 from libironic_disk.pure.roles import Architecture, Firmware
 from libironic_disk.pure.tables.model import TableKind
 

@@ -10,7 +10,7 @@ from lab.qemu import booted
 from libironic_disk import deploy
 from libironic_disk.deploy import DeployRequest
 from libironic_disk.grub import SerialConsole
-from libironic_disk.pure.kernelparams import KernelParameters
+from libironic_disk.pure.boot.kernelparams import KernelParameters
 from libironic_disk.pure.roles import Firmware, Role
 from libironic_disk.pure.tables.model import TableKind
 from libironic_disk.units import GIB

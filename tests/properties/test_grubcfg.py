@@ -6,9 +6,9 @@ import subprocess
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from libironic_disk.pure import grubcfg
-from libironic_disk.pure.grubcfg import Menu, MenuEntry
-from libironic_disk.pure.kernelparams import KernelParameters
+from libironic_disk.pure.boot import grubcfg
+from libironic_disk.pure.boot.grubcfg import Menu, MenuEntry
+from libironic_disk.pure.boot.kernelparams import KernelParameters
 
 UUID = "b7a9b1a4-6c45-4a94-a2b6-1f4c1e0d9d3f"
 SPECIAL = st.sampled_from([*"'\"$\\{}()<>|&;#*?!`= \t\n\0", "'\\''", "${x}", "$(x)", "\u2028", "é", "🙂"])

@@ -16,16 +16,16 @@ from hypothesis import strategies as st
 
 from libironic_disk import partitioner
 from libironic_disk.errors import LayoutDoesNotFit, RequestError
-from libironic_disk.pure.documents import layout_from_json, layout_to_json, plan_from_json, plan_to_json
-from libironic_disk.pure.drawing import as_svg, as_text
-from libironic_disk.pure.encoding import encode_table
-from libironic_disk.pure.facts import DiskFacts, Signature, Topology
-from libironic_disk.pure.layout import SMALLEST, Layout, PartitionSpec
-from libironic_disk.pure.planner import HEAD
-from libironic_disk.pure.planning import Action, Existing, Plan, PlannedPartition
+from libironic_disk.pure.disks.documents import layout_from_json, layout_to_json, plan_from_json, plan_to_json
+from libironic_disk.pure.disks.drawing import as_svg, as_text
+from libironic_disk.pure.disks.encoding import encode_table
+from libironic_disk.pure.disks.facts import DiskFacts, Signature, Topology
+from libironic_disk.pure.disks.layout import SMALLEST, Layout, PartitionSpec
+from libironic_disk.pure.disks.planner import HEAD
+from libironic_disk.pure.disks.planning import Action, Existing, Plan, PlannedPartition
+from libironic_disk.pure.disks.sizes import Exact, Remaining, mib
 from libironic_disk.pure.ranges import ByteRange
 from libironic_disk.pure.roles import Role
-from libironic_disk.pure.sizes import Exact, Remaining, mib
 from libironic_disk.pure.tables import gpt
 from libironic_disk.pure.tables.gpt import GptEntry, GptTable
 from libironic_disk.pure.tables.model import FoundPartition, FoundTable, TableKind

@@ -9,10 +9,10 @@ from oslo_utils.imageutils.format_inspector import ImageFormatError, QcowInspect
 
 from libironic_disk import images
 from libironic_disk.errors import DiskError, ImageRefused
-from libironic_disk.machine import qemu_img
-from libironic_disk.machine.qemu_img import Place
-from libironic_disk.pure.formats import qcow2
-from libironic_disk.pure.formats.qcow2_tables import check_tables
+from libironic_disk.machine.images import qemu_img
+from libironic_disk.machine.images.qemu_img import Place
+from libironic_disk.pure.images import qcow2
+from libironic_disk.pure.images.qcow2_tables import check_tables
 from libironic_disk.units import KIB
 from tests.support.oracles import output
 from tests.support.qcow2_images import CLUSTER, EXTENDED_L2, SOUND, HandMade
@@ -63,7 +63,7 @@ def test_hostile_images_end_in_a_verdict(file: bytes) -> None:
 @settings(max_examples=60)
 def test_what_passes_is_read_by_qemu_img_alike(tmp_path_factory: pytest.TempPathFactory, file: bytes) -> None:
     header = verdict(file)
-    # A table of snapshots is never followed here, and qemu-img reads it: of one that is damaged they say different things.
+    # A table of snapshots is never followed here, and qemu-img reads it: they differ about one that is damaged.
     if isinstance(header, ImageRefused) or any(file[60:64]):
         return
     path = tmp_path_factory.mktemp("qcow2") / "image"

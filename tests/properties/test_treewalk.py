@@ -10,8 +10,8 @@ from pathlib import Path
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from libironic_disk.machine.rootfs import open_in_root
-from libironic_disk.machine.treewalk import open_walking
+from libironic_disk.machine.trees.rootfs import open_in_root
+from libironic_disk.machine.trees.treewalk import open_walking
 
 NAMES = st.sampled_from(["a", "b", "c"])
 PARTS = NAMES | st.sampled_from(["..", ".", ""])

@@ -7,10 +7,10 @@ from dataclasses import replace
 
 from hypothesis import strategies as st
 
-from libironic_disk.pure.facts import Topology
-from libironic_disk.pure.layout import LABEL_BYTES, SMALLEST, FileSystem, Layout, PartitionSpec
+from libironic_disk.pure.disks.facts import Topology
+from libironic_disk.pure.disks.layout import LABEL_BYTES, SMALLEST, FileSystem, Layout, PartitionSpec
+from libironic_disk.pure.disks.sizes import Exact, Percent, Remaining, Size
 from libironic_disk.pure.roles import Architecture, Attribute, Role
-from libironic_disk.pure.sizes import Exact, Percent, Remaining, Size
 from libironic_disk.pure.tables.model import TableKind
 from libironic_disk.units import KIB, MIB
 

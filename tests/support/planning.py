@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from libironic_disk.pure import planner
-from libironic_disk.pure.encoding import encode_table
-from libironic_disk.pure.facts import DiskFacts, DiskKind, Identity, Signature, Topology
-from libironic_disk.pure.layout import Layout
-from libironic_disk.pure.planning import Existing, Plan
+from libironic_disk.pure.disks import planner
+from libironic_disk.pure.disks.encoding import encode_table
+from libironic_disk.pure.disks.facts import DiskFacts, DiskKind, Identity, Signature, Topology
+from libironic_disk.pure.disks.layout import Layout
+from libironic_disk.pure.disks.planning import Existing, Plan
 from libironic_disk.pure.tables.model import FoundTable
 from libironic_disk.pure.tables.reading import read_table
 from tests.unit.pure.tables.disks import DEVICE, Disk

@@ -136,7 +136,7 @@ def methods_called(name: str) -> set[str]:
 
 def test_the_rooms_are_found() -> None:
     assert {floor_of(name) for name in modules()} == {0, 1, 2, 3, 4, 5}
-    assert inside(imports(f"{PACKAGE}.pure.planner")) >= {f"{PACKAGE}.pure.ids", f"{PACKAGE}.errors"}
+    assert inside(imports(f"{PACKAGE}.pure.disks.planner")) >= {f"{PACKAGE}.pure.disks.ids", f"{PACKAGE}.errors"}
     assert "run" in methods_called(f"{PACKAGE}.filesystems")
 
 

@@ -14,7 +14,7 @@ from libironic_disk.errors import DeviceFailed, NotABlockDevice, ProgramFailed
 from libironic_disk.events import Cancellation
 from libironic_disk.machine import process
 from libironic_disk.machine.process import PACKAGES, Completed
-from libironic_disk.pure.layout import FileSystem
+from libironic_disk.pure.disks.layout import FileSystem
 from libironic_disk.units import MIB
 
 UUID = str(uuid.UUID(int=7, version=4))

@@ -5,11 +5,12 @@ import pytest
 from libironic_disk import grub
 from libironic_disk.errors import BootImpossible, KernelParametersInvalid
 from libironic_disk.grub import BootPlan, RootPartition
-from libironic_disk.machine import efi_entries, process
-from libironic_disk.machine.efi_entries import Outcome
-from libironic_disk.machine.grub_image import Platform
-from libironic_disk.pure.kernelparams import KernelParameters
-from libironic_disk.pure.layout import FileSystem
+from libironic_disk.machine import process
+from libironic_disk.machine.boot import efi_entries
+from libironic_disk.machine.boot.efi_entries import Outcome
+from libironic_disk.machine.boot.grub_image import Platform
+from libironic_disk.pure.boot.kernelparams import KernelParameters
+from libironic_disk.pure.disks.layout import FileSystem
 from libironic_disk.pure.ranges import ByteRange
 from libironic_disk.pure.roles import Architecture, Firmware
 from libironic_disk.pure.tables.model import TableKind

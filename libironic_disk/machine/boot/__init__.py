@@ -1,0 +1,1 @@
+"""GRUB's files and the firmware's entries, made and written."""

@@ -1,0 +1,91 @@
+"""GRUB's own files on the machine we run on: its modules, and core images made of them by grub-mkimage.
+
+Nothing here reads or writes a disk.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Final
+
+from libironic_disk.errors import ToolMissing
+from libironic_disk.machine import process
+from libironic_disk.pure.boot.grubcfg import GRUB_DIRECTORY
+
+MODULES_DIRECTORY: Final = Path("/usr/lib/grub")
+
+
+class Platform(StrEnum):
+    """What a GRUB is built for; the words are GRUB's own, and the names of its directories."""
+
+    I386_PC = "i386-pc"
+    X86_64_EFI = "x86_64-efi"
+    ARM64_EFI = "arm64-efi"
+
+
+_PACKAGES: Final[Mapping[Platform, str]] = {
+    Platform.I386_PC: "grub-pc-bin",
+    Platform.X86_64_EFI: "grub-efi-amd64-bin",
+    Platform.ARM64_EFI: "grub-efi-arm64-bin",
+}
+
+# What finds and boots a system, and what helps an operator at GRUB's prompt when the rest of the modules can't be read.
+_EVERYWHERE: Final = (
+    *("part_gpt", "part_msdos", "ext2", "xfs", "btrfs", "fat"),
+    *("search", "search_fs_uuid", "search_fs_file", "search_label", "normal", "configfile", "linux", "boot"),
+    *("gzio", "xzio", "zstd", "serial", "terminal", "echo", "test", "regexp", "loadenv", "ls", "cat", "halt", "reboot"),
+)
+_ON: Final[Mapping[Platform, tuple[str, ...]]] = {
+    Platform.I386_PC: ("biosdisk", "minicmd"),
+    Platform.X86_64_EFI: ("all_video", "minicmd"),
+    Platform.ARM64_EFI: ("all_video", "minicmd"),
+}
+_TIMEOUT: Final = 60.0
+
+
+def require(platform: Platform, *, modules: Path = MODULES_DIRECTORY) -> None:
+    """Check that GRUB for ``platform`` is installed here.
+
+    Raises:
+        ToolMissing: it isn't, or the program that makes its images isn't; with the package.
+    """
+    process.require(["grub-mkimage"])
+    directory = modules / platform
+    if not (directory / "moddep.lst").is_file():
+        raise ToolMissing(tool=f"GRUB for {platform} ({directory})", package=_PACKAGES[platform])
+
+
+def core_image(platform: Platform, early_config: str, *, modules: Path = MODULES_DIRECTORY) -> bytes:
+    """Make GRUB's core with ``early_config`` inside: the loader of an ESP, or what a BIOS boot sector loads.
+
+    Raises:
+        ToolMissing: GRUB for this platform isn't installed here.
+        ProgramError: grub-mkimage failed.
+    """
+    require(platform, modules=modules)
+    names = [name for name in (*_EVERYWHERE, *_ON[platform]) if (modules / platform / f"{name}.mod").is_file()]
+    with tempfile.TemporaryDirectory(prefix="libironic_disk-") as directory:
+        config, image = Path(directory, "early.cfg"), Path(directory, "core.img")
+        config.write_text(early_config)
+        process.run(
+            "grub-mkimage",
+            *(f"--format={platform}", f"--directory={modules / platform}", f"--output={image}"),
+            *(f"--config={config}", f"--prefix={GRUB_DIRECTORY}"),
+            *names,
+            timeout=_TIMEOUT,
+        )
+        return image.read_bytes()
+
+
+def boot_sector(*, modules: Path = MODULES_DIRECTORY) -> bytes:
+    """Return GRUB's boot sector for a BIOS, not yet joined with a core image."""
+    return (modules / Platform.I386_PC / "boot.img").read_bytes()
+
+
+def module_files(platform: Platform, *, modules: Path = MODULES_DIRECTORY) -> dict[str, bytes]:
+    """Return the modules and their lists, which GRUB loads by name from its directory when its menu asks for one."""
+    directory = modules / platform
+    return {path.name: path.read_bytes() for path in sorted(directory.iterdir()) if path.suffix in {".mod", ".lst"}}

@@ -1,0 +1,1 @@
+"""Disks as the kernel has them: seen, claimed, wiped, partitioned and given to be filled."""

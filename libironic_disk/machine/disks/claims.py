@@ -1,0 +1,146 @@
+"""Who uses a disk, and keeping others away while we do.
+
+The lock is systemd's (BLOCK_DEVICE_LOCKING): flock on the whole disk's node keeps udevd from probing it and from
+making the kernel read its table again. It keeps away only those who ask for it; who merely opens the disk is found by
+O_EXCL, and who mounted it or built upon it is named from the kernel's own lists.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from libironic_disk.errors import DeviceBusy, DeviceFailed, DeviceLocked, DeviceReadOnly, DiskError
+from libironic_disk.machine import process
+from libironic_disk.machine.disks import sysfs
+from libironic_disk.machine.disks.sysfs import BlockNode
+
+_NAP = 0.005
+_UDEV_CONTROL = Path("/run/udev/control")
+_PING_TIMEOUT = 5
+
+
+@contextmanager
+def locked(fd: int, device: str, *, timeout: float) -> Iterator[None]:
+    """Hold the exclusive lock on an open disk or file.
+
+    It belongs to the open file: threads of one process exclude each other as well, and it ends with the process.
+
+    Raises:
+        DeviceLocked: another holder kept it for ``timeout`` seconds.
+    """
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                raise DeviceLocked(device=device, waited=timeout, holders=_lock_holders(fd)) from None
+            time.sleep(_NAP)
+    try:
+        yield
+    finally:
+        fcntl.flock(fd, fcntl.LOCK_UN)
+
+
+def let_udevd_notice() -> None:
+    """Wait until udevd, where it runs, has dealt with every close so far; to be called with the lock still held.
+
+    When a descriptor that could write a whole disk is closed, udevd makes the kernel read the table again unless
+    somebody has the lock by then. That takes each partition's node away, and a kernel that can't parse the table gives
+    none back. It answers a ping only when it has nothing else to do (systemd, ``manager_start_ctrl``), and one that
+    never answers is no reason to fail.
+    """
+    if _UDEV_CONTROL.exists():
+        with suppress(DiskError):
+            process.run("udevadm", "control", "--ping", f"--timeout={_PING_TIMEOUT}", timeout=_PING_TIMEOUT + 1)
+
+
+def check_unused(disk: BlockNode) -> None:
+    """Prove that nobody uses a disk or any of its partitions.
+
+    Raises:
+        DeviceBusy: names every mount, swap area and holder; or says that the kernel refuses without naming why, as
+        for a
+            mount in another namespace.
+        DeviceReadOnly: the disk can't be opened for writing.
+        DeviceFailed: it can't be opened at all.
+    """
+    users = tuple(dict.fromkeys(_users(disk)))
+    if users:
+        raise DeviceBusy(device=disk.node, users=users)
+    for node in (disk.node, *(part.block.node for part in sysfs.partitions(disk))):
+        try:
+            # Exclusive for this moment only: mkfs claims a partition the same way, and would be refused.
+            os.close(os.open(node, os.O_RDWR | os.O_EXCL | os.O_CLOEXEC))
+        except OSError as error:
+            if error.errno == errno.EBUSY:
+                unnamed = f"{node} is claimed by a mount in another namespace or by another program"
+                raise DeviceBusy(device=disk.node, users=(unnamed,)) from error
+            if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+                raise DeviceReadOnly(device=disk.node) from error
+            raise DeviceFailed(device=node, action="opening", reason=error.strerror or str(error)) from error
+
+
+def _users(disk: BlockNode) -> Iterator[str]:
+    blocks = {disk.devno: disk} | {part.block.devno: part.block for part in sysfs.partitions(disk)}
+    for devno, mount_point in _mounts():
+        if devno in blocks:
+            yield f"{blocks[devno].node} is mounted on {mount_point}"
+    for devno in _swap_areas():
+        if devno in blocks:
+            yield f"{blocks[devno].node} is swapped on"
+    for block in blocks.values():
+        for holder in sysfs.holders(block):
+            yield f"{block.node} is held by {holder}"
+
+
+def _mounts() -> Iterator[tuple[int, str]]:
+    # mountinfo and not /proc/mounts: the source's name there may be any, the device number is the kernel's.
+    for line in Path("/proc/self/mountinfo").read_bytes().splitlines():
+        fields = line.split(b" ")
+        major, minor = fields[2].split(b":")
+        mount_point = fields[4].decode("unicode_escape", errors="replace")
+        yield os.makedev(int(major), int(minor)), mount_point
+        # Btrfs shows an anonymous device number; its source names a node.
+        source = fields[fields.index(b"-", 6) + 2]
+        if source.startswith(b"/dev/"):
+            try:
+                yield os.stat(source).st_rdev, mount_point
+            except OSError:
+                continue
+
+
+def _swap_areas() -> Iterator[int]:
+    try:
+        lines = Path("/proc/swaps").read_text(errors="replace").splitlines()[1:]
+    except OSError:
+        return
+    for line in lines:
+        try:
+            yield os.stat(line.split()[0].encode().decode("unicode_escape")).st_rdev
+        except OSError:
+            continue
+
+
+def _lock_holders(fd: int) -> tuple[str, ...]:
+    """Return who holds an flock on the same inode, from /proc/locks; those of other pid namespaces show as pid 0."""
+    status = os.fstat(fd)
+    inode = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
+    found = []
+    for line in Path("/proc/locks").read_text().splitlines():
+        fields = line.split()
+        if "FLOCK" in fields and inode in fields:
+            pid = fields[fields.index("FLOCK") + 3]
+            try:
+                name = Path(f"/proc/{pid}/comm").read_text().strip()
+            except OSError:
+                name = "a process"
+            found.append(f"{name} (pid {pid})")
+    return tuple(found)

@@ -1,0 +1,181 @@
+"""Block devices as the kernel shows them in sysfs: found by device number, never by the shape of a name.
+
+Source of the attributes: Documentation/ABI/stable/sysfs-block of the kernel. Sizes and starts there are counted in
+units of 512 bytes on every disk.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import stat
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from libironic_disk.errors import NotABlockDevice
+from libironic_disk.pure.disks.facts import Identity, Topology
+
+_UNIT: Final = 512
+_BLKSSZGET: Final = 0x1268
+_KINDS: Final = (
+    (stat.S_ISREG, "a plain file, which can be a disk when its sector size is given"),
+    (stat.S_ISDIR, "a directory"),
+    (stat.S_ISCHR, "a character device"),
+    (stat.S_ISFIFO, "a pipe"),
+    (stat.S_ISSOCK, "a socket"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockNode:
+    """A whole disk or a partition: its node, its device number and its directory in sysfs."""
+
+    node: str
+    devno: int
+    directory: Path
+
+    @property
+    def name(self) -> str:
+        """The kernel's name, as in ``loop0`` or ``nvme0n1p1``."""
+        return self.directory.name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KernelPartition:
+    """A partition that the kernel knows, in bytes."""
+
+    number: int
+    start: int
+    size: int
+    block: BlockNode
+
+
+def whole_disk(path: str) -> BlockNode:
+    """Find the whole disk that a path names; symbolic links such as those of /dev/disk are followed.
+
+    Raises:
+        NotABlockDevice: it names nothing, something else, or a partition.
+    """
+    block = block_node(block_device_number(path))
+    if (block.directory / "partition").exists():
+        raise NotABlockDevice(device=path, found=f"is a partition of {block.directory.parent.name}, not the whole disk")
+    return block
+
+
+def block_device_number(path: str) -> int:
+    """Return the number of the block device that a path leads to.
+
+    Raises:
+        NotABlockDevice: it leads to nothing, or to something else.
+    """
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        raise NotABlockDevice(device=path, found=f"can't be reached ({error.strerror})") from error
+    if not stat.S_ISBLK(status.st_mode):
+        kind = next((words for test, words in _KINDS if test(status.st_mode)), "something else")
+        raise NotABlockDevice(device=path, found=f"is {kind}")
+    return status.st_rdev
+
+
+def sector_size(fd: int) -> int:
+    """Return the logical sector size of an open block device (BLKSSZGET; ``linux/fs.h``), and 512 for a plain file."""
+    try:
+        return int(struct.unpack("=I", fcntl.ioctl(fd, _BLKSSZGET, bytes(4)))[0])
+    except OSError:
+        return _UNIT
+
+
+def block_node(devno: int) -> BlockNode:
+    """Return the block device with this number.
+
+    Raises:
+        NotABlockDevice: the kernel has none.
+    """
+    link = Path(f"/sys/dev/block/{os.major(devno)}:{os.minor(devno)}")
+    try:
+        directory = link.resolve(strict=True)
+        # The name in /dev may have a slash where sysfs has "!": only the uevent tells.
+        words = dict(line.split("=", 1) for line in (directory / "uevent").read_text().splitlines() if "=" in line)
+    except OSError as error:
+        raise NotABlockDevice(device=str(link), found="is nothing that the kernel knows") from error
+    return BlockNode(node=f"/dev/{words['DEVNAME']}", devno=devno, directory=directory)
+
+
+def partitions(disk: BlockNode) -> tuple[KernelPartition, ...]:
+    """Return the partitions of a disk that the kernel knows now, by number."""
+    return tuple(sorted(_partitions(disk), key=lambda part: part.number))
+
+
+def _partitions(disk: BlockNode) -> Iterator[KernelPartition]:
+    for entry in disk.directory.iterdir():
+        # The kernel names a partition's directory after its disk; what it is, its attributes say.
+        if not entry.name.startswith(disk.name):
+            continue
+        try:
+            number = int((entry / "partition").read_text())
+            start = int((entry / "start").read_text()) * _UNIT
+            size = int((entry / "size").read_text()) * _UNIT
+            major, minor = (entry / "dev").read_text().split(":")
+            block = block_node(os.makedev(int(major), int(minor)))
+        except (OSError, NotABlockDevice):
+            # Not a partition, or one that went away while it was looked at.
+            continue
+        yield KernelPartition(number=number, start=start, size=size, block=block)
+
+
+def is_lent(path: str) -> bool:
+    """Whether a disk is here only to be prepared: a loop or network block device, which no firmware starts."""
+    return whole_disk(path).name.startswith(("loop", "nbd"))
+
+
+def size(disk: BlockNode) -> int:
+    """Return the bytes of a disk."""
+    return _number(disk, "size") * _UNIT
+
+
+def is_read_only(disk: BlockNode) -> bool:
+    """Whether the kernel refuses writes to the disk."""
+    return _number(disk, "ro") != 0
+
+
+def topology(disk: BlockNode) -> Topology:
+    """Return the sector sizes and the preferred sizes that the disk reports."""
+    return Topology(
+        sector_size=_number(disk, "queue/logical_block_size"),
+        physical_sector_size=_number(disk, "queue/physical_block_size"),
+        optimal_io=_number(disk, "queue/optimal_io_size"),
+        alignment_offset=max(_number(disk, "alignment_offset"), 0),
+    )
+
+
+def identity(disk: BlockNode) -> Identity:
+    """Return what the kernel itself knows of who the disk is; the drivers keep it in different places."""
+    return Identity(
+        model=_word(disk, "device/model"),
+        serial=_word(disk, "device/serial") or _word(disk, "serial"),
+        wwn=_word(disk, "wwid") or _word(disk, "device/wwid"),
+        sequence=_word(disk, "diskseq"),
+    )
+
+
+def holders(block: BlockNode) -> tuple[str, ...]:
+    """Return the names of the devices built upon this one: device mapper, md, bcache."""
+    try:
+        return tuple(sorted(entry.name for entry in (block.directory / "holders").iterdir()))
+    except OSError:
+        return ()
+
+
+def _number(disk: BlockNode, attribute: str) -> int:
+    return int(_word(disk, attribute) or 0)
+
+
+def _word(disk: BlockNode, attribute: str) -> str:
+    try:
+        return (disk.directory / attribute).read_text(errors="replace").strip()
+    except OSError:
+        return ""

@@ -1,0 +1,32 @@
+"""Old metadata gone: every path that makes partitions goes through here, and the result is looked at again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from libironic_disk.events import Cancellation
+from libironic_disk.machine.disks import blkid, disk_io
+from libironic_disk.pure.disks.planning import Action, Plan
+from libironic_disk.pure.ranges import ByteRange
+
+
+def wipe(fd: int, device: str, plan: Plan, cancel: Cancellation) -> None:
+    """Zero what the plan says, then erase whatever would still be recognised on the disk or in its partitions.
+
+    Raises:
+        DeviceFailed: the disk couldn't be written, or something would still be recognised.
+        Cancelled: the caller wished so.
+    """
+    disk_io.zero(fd, device, plan.wipes, cancel)
+    disk_io.flush(fd, device)
+    sector_size = plan.topology.sector_size
+    for span in _looked_at(plan):
+        cancel.check("wiping")
+        blkid.erase_signatures(fd, span, device=device, sector_size=sector_size)
+    disk_io.flush(fd, device)
+
+
+def _looked_at(plan: Plan) -> Iterable[ByteRange]:
+    """Return where a file system would be recognised: the new partitions, and the disk if its table is new."""
+    spans = tuple(part.span for part in plan.partitions if not part.keep)
+    return (ByteRange(0, plan.size), *spans) if plan.action is Action.MAKE else spans

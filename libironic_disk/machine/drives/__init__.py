@@ -1,0 +1,1 @@
+"""Config drives made and read with other people's programs and libraries."""

@@ -1,0 +1,1 @@
+"""Boot loaders as text and bytes: menus, kernel parameters, and the sectors that a BIOS starts."""

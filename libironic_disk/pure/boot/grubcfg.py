@@ -1,0 +1,142 @@
+"""GRUB's configuration as text: the menu, and the few lines inside the core image that find it.
+
+Every word that comes from outside is put in single quotes, inside which GRUB's script language knows no special
+character (GRUB manual, section "Quoting").
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from libironic_disk.errors import KernelParametersInvalid
+from libironic_disk.pure.boot.kernelparams import KernelParameters
+
+GRUB_DIRECTORY: Final = "/boot/grub"
+FIRST_LINE: Final = "# libironic_disk wrote this menu when the machine was deployed."
+"""By which a menu of ours is known from one that came with the image."""
+MAX_COMMAND_LINE: Final = 2047
+"""Bytes of command line that the kernels of x86 and arm64 keep (COMMAND_LINE_SIZE, less the closing NUL)."""
+
+_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+:~-]{0,199}")
+_UUID: Final = re.compile(r"[0-9A-Za-z-]{1,64}")
+_KEPT_IN_TITLES: Final = 120
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SerialConsole:
+    """A serial port that GRUB talks to beside the screen: ``unit`` 0 is ttyS0; ``speed`` in bits per second."""
+
+    unit: int = 0
+    speed: int = 115200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MenuEntry:
+    """One system to boot.
+
+    ``id`` stays the same from one rendering to the next. ``kernel`` and ``initrd`` are paths from the root of the file
+    system ``root_uuid``; an empty ``initrd`` means none. ``parameters`` is the whole command line.
+    """
+
+    id: str
+    title: str
+    root_uuid: str
+    kernel: str
+    initrd: str
+    parameters: KernelParameters
+
+    def __post_init__(self) -> None:
+        if not _ID.fullmatch(self.id):
+            raise ValueError(f"{self.id!r} is no menu entry id: letters, digits and ._+:~- make one")
+        if not _UUID.fullmatch(self.root_uuid):
+            raise ValueError(f"{self.root_uuid!r} is no file system UUID")
+        check_parameters(self.parameters)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Menu:
+    """A whole menu: ``default`` is the id of the entry that boots after ``timeout`` seconds."""
+
+    entries: tuple[MenuEntry, ...]
+    default: str
+    timeout: int = 5
+    serial: SerialConsole | None = None
+
+    def __post_init__(self) -> None:
+        ids = [entry.id for entry in self.entries]
+        # GRUB boots its first entry, silently, when the default names none.
+        if self.default not in ids or len(set(ids)) != len(ids):
+            raise ValueError(f"menu ids must be unique and include the default {self.default!r}: {ids}")
+
+
+def check_parameters(parameters: KernelParameters, *, limit: int = MAX_COMMAND_LINE) -> None:
+    r"""Find what GRUB can't hand to a kernel unchanged: it puts a backslash before ``\`` and ``'`` (lib/cmdline.c).
+
+    Raises:
+        KernelParametersInvalid: for the first such parameter, or a command line of more than ``limit`` bytes.
+    """
+    for word in parameters.words:
+        if "\\" in word or "'" in word:
+            raise KernelParametersInvalid(parameter=word, reason="GRUB can't pass on a backslash or a single quote")
+    length = len(str(parameters).encode())
+    if length > limit:
+        reason = f"together they have {length} bytes, and the kernel would keep {limit} of them"
+        raise KernelParametersInvalid(parameter=str(parameters), reason=reason)
+
+
+def quote(text: str) -> str:
+    """Return ``text`` as one word of GRUB's script language."""
+    return "'" + text.replace("'", "'\\''") + "'"
+
+
+def title(text: str) -> str:
+    """Return what can be shown of a text from outside: one line, no control characters, of bounded length."""
+    return "".join(c if c.isprintable() else " " for c in text).strip()[:_KEPT_IN_TITLES]
+
+
+def early_config(root_uuid: str) -> str:
+    """Return the lines for the core image that find the file system with GRUB's directory.
+
+    By UUID, because the disk's number isn't known until the firmware has counted its disks. They are read before
+    GRUB's full script language is there: no quotes, no blocks.
+    """
+    if not _UUID.fullmatch(root_uuid):
+        raise ValueError(f"{root_uuid!r} is no file system UUID")
+    return f"search --no-floppy --fs-uuid --set=root {root_uuid}\nset prefix=($root){GRUB_DIRECTORY}\n"
+
+
+def render(menu: Menu) -> str:
+    """Return the text of a ``grub.cfg``."""
+    return "\n".join(_lines(menu)) + "\n"
+
+
+def _lines(menu: Menu) -> Iterator[str]:
+    yield FIRST_LINE
+    yield from _terminal(menu.serial)
+    yield f"set default={quote(menu.default)}"
+    yield f"set timeout={menu.timeout}"
+    for entry in menu.entries:
+        yield ""
+        yield from _entry(entry)
+
+
+def _terminal(serial: SerialConsole | None) -> Iterator[str]:
+    if serial is None:
+        return
+    yield f"serial --unit={serial.unit} --speed={serial.speed}"
+    # Without that port both commands fail as a whole, and the menu stays on the screen.
+    yield "terminal_input console serial"
+    yield "terminal_output console serial"
+
+
+def _entry(entry: MenuEntry) -> Iterator[str]:
+    yield f"menuentry {quote(title(entry.title))} --id {quote(entry.id)} {{"
+    yield f"  search --no-floppy --fs-uuid --set=root {entry.root_uuid}"
+    parameters = "".join(f" {quote(word)}" for word in entry.parameters.words)
+    yield f"  linux {quote(entry.kernel)}{parameters}"
+    if entry.initrd:
+        yield f"  initrd {quote(entry.initrd)}"
+    yield "}"

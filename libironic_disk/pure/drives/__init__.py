@@ -1,0 +1,1 @@
+"""Config drives as bytes: what is in one, and the two file systems that hold it."""

@@ -1,0 +1,1 @@
+"""Images as bytes: their formats, their compression, their checksums."""
