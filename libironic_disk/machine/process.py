@@ -7,6 +7,7 @@ is kept in the error. Nothing else in this package starts a process.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 import signal
@@ -15,6 +16,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from oslo_concurrency import processutils
@@ -41,6 +43,7 @@ PACKAGES: Final[Mapping[str, str]] = {
 """Debian's name of the package that each program comes with."""
 
 _SYSTEM_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_PR_SET_PDEATHSIG: Final = 1
 _POLL_SECONDS: Final = 0.1
 _STDERR_KEPT: Final = 8192
 _NOT_STARTED: Final = 126
@@ -155,11 +158,21 @@ class _Command:
             binary=True,
             prlimit=prlimit,
             on_execute=started.append,
-            preexec_fn=os.setpgrp,
+            # Looked up before the fork, behind which another thread may hold the loader's lock for ever.
+            preexec_fn=partial(_tie_to_us, ctypes.CDLL(None)),
             # It is handed to Popen.communicate(), which takes fractions of a second.
             timeout=self.timeout,
         )
         return stdout, stderr, started[0].returncode
+
+
+def _tie_to_us(libc: ctypes.CDLL) -> None:
+    """Lead a process group, so that children are killed too; and die with us, so that kill -9 leaves no writer behind.
+
+    The thread that starts a program waits for its end: the signal, which comes when that thread ends, is never early.
+    """
+    os.setpgrp()
+    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 @contextmanager

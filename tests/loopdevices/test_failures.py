@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import os
 import threading
+import time
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from libironic_disk import filesystems, partitioner
-from libironic_disk.errors import Cancelled, DeviceFailed, DiskError, NodeMissing, ProgramFailed
-from libironic_disk.events import Cancellation, Event, Phase, PhaseStarted
+from libironic_disk.errors import (
+    Cancelled,
+    DeviceBusy,
+    DeviceFailed,
+    DeviceLocked,
+    DiskError,
+    DiskState,
+    NodeMissing,
+    ProgramFailed,
+)
+from libironic_disk.events import Cancellation, Event, Phase, PhaseFinished, PhaseStarted
 from libironic_disk.machine.disks import disk_io, partition_nodes, staging, sysfs
 from libironic_disk.pure.disks.layout import Layout
 from libironic_disk.pure.disks.planning import Existing, Plan
@@ -216,3 +228,101 @@ def test_threads_on_disks_of_their_own_do_not_disturb_each_other(bench: Bench) -
     assert errors == []
     for disk in disks:
         oracles.check_gpt(disk.node)
+
+
+def test_a_sink_that_fails_behind_the_commit_leaves_the_finished_disk(bench: Bench) -> None:
+    disk = bench.disk(GIB, 512)
+
+    def sink(event: Event) -> None:
+        if isinstance(event, PhaseFinished) and event.phase is Phase.COMMIT:
+            raise BrokenPipeError
+
+    plan = planned(disk, TableKind.GPT)
+    with pytest.raises(BrokenPipeError):
+        partitioner.apply(plan, sink=sink)
+    oracles.check_gpt(disk.node)
+    assert [row.name for row in oracles.sfdisk(disk.node).rows] == [part.name for part in plan.partitions]
+
+
+def test_a_loop_device_that_stays_open_is_told_and_does_not_hide_the_state_of_the_disk(bench: Bench) -> None:
+    file = bench.blank_file(GIB)
+    plan = partitioner.plan(layout(TableKind.GPT), partitioner.observe(str(file), file_sector_size=512))
+    with ExitStack() as held:
+        with (
+            pytest.raises(DeviceFailed, match="somebody still has it open") as failed,
+            partitioner.stage(plan) as staged,
+        ):
+            partitioner.make_filesystems(staged)
+            staged.commit()
+            held.enter_context(Path(staged.node).open("rb"))
+        assert failed.value.disk is DiskState.FINISHED
+    with ExitStack() as held:
+        again = partitioner.plan(
+            layout(TableKind.GPT), partitioner.observe(str(file), file_sector_size=512), existing=Existing.REPLACE
+        )
+        with pytest.raises(Cancelled) as cancelled, partitioner.stage(again) as staged:
+            held.enter_context(Path(staged.node).open("rb"))
+            raise Cancelled(during="the test")
+        assert cancelled.value.disk is DiskState.UNBOOTABLE
+        assert "somebody still has it open" in str(cancelled.value)
+
+
+def test_a_disk_file_that_a_loop_device_has_is_in_use(bench: Bench) -> None:
+    file = bench.blank_file(GIB)
+    plan = partitioner.plan(layout(TableKind.GPT), partitioner.observe(str(file), file_sector_size=512))
+    disk = bench.attach(file, 512)
+    before = disk.digest()
+    with pytest.raises(DeviceBusy) as busy:
+        partitioner.apply(plan)
+    assert busy.value.users == (f"it is attached to {disk.node}",)
+    assert busy.value.disk is DiskState.UNCHANGED
+    assert disk.digest() == before
+
+
+def test_a_plan_that_was_edited_into_nonsense_is_refused_before_the_first_write(bench: Bench) -> None:
+    disk = bench.disk(GIB, 512)
+    partitioner.apply(planned(disk, TableKind.GPT))
+    plan = planned(disk, TableKind.GPT)
+    first, second, *others = plan.partitions
+    edited = replace(plan, partitions=(first, replace(second, start=first.start), *others))
+    before = disk.digest()
+    with pytest.raises(DiskError) as refused:
+        partitioner.apply(edited)
+    assert refused.value.disk is DiskState.UNCHANGED
+    assert disk.digest() == before
+
+
+def test_no_table_is_on_the_disk_until_the_partitions_are_filled(bench: Bench) -> None:
+    disk = bench.disk(GIB, 512)
+    partitioner.apply(planned(disk, TableKind.MBR))
+    seen: list[tuple[Phase, bool]] = []
+
+    def sink(event: Event) -> None:
+        if isinstance(event, PhaseStarted | PhaseFinished) and event.phase not in {Phase.CHECK, Phase.COMMIT}:
+            seen.append((event.phase, oracles.has_table(disk.node)))
+
+    partitioner.apply(planned(disk, TableKind.MBR), sink=sink)
+    # The old one is there when the wipe begins, and none after it.
+    assert seen[0] == (Phase.WIPE, True)
+    assert {there for _, there in seen[1:]} == {False}
+
+
+def test_waiting_for_a_lock_can_be_cancelled(bench: Bench, tmp_path: Path) -> None:
+    disk = bench.disk(GIB, 512)
+    plan = planned(disk, TableKind.GPT)
+    for lock_path in (None, tmp_path):
+        switch = Cancellation()
+        with partitioner.stage(plan, lock_path=tmp_path):
+            threading.Timer(0.2, switch.cancel).start()
+            began = time.monotonic()
+            with pytest.raises(Cancelled):
+                partitioner.apply(plan, cancel=switch, lock_path=lock_path)
+            assert time.monotonic() - began < 5
+        plan = planned(disk, TableKind.GPT)
+
+
+def test_a_host_lock_is_given_up_after_its_time(bench: Bench, tmp_path: Path) -> None:
+    disk = bench.disk(GIB, 512)
+    plan = planned(disk, TableKind.GPT)
+    with partitioner.stage(plan, lock_path=tmp_path), pytest.raises(DeviceLocked, match=str(tmp_path)):
+        partitioner.apply(plan, lock_path=tmp_path, lock_timeout=0.1)

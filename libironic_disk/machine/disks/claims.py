@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from libironic_disk.errors import DeviceBusy, DeviceFailed, DeviceLocked, DeviceReadOnly, DiskError
+from libironic_disk.events import Cancellation
 from libironic_disk.machine import process
 from libironic_disk.machine.disks import sysfs
 from libironic_disk.machine.disks.sysfs import BlockNode
@@ -26,13 +27,14 @@ _PING_TIMEOUT = 5
 
 
 @contextmanager
-def locked(fd: int, device: str, *, timeout: float) -> Iterator[None]:
+def locked(fd: int, device: str, *, timeout: float, cancel: Cancellation | None = None) -> Iterator[None]:
     """Hold the exclusive lock on an open disk or file.
 
     It belongs to the open file: threads of one process exclude each other as well, and it ends with the process.
 
     Raises:
         DeviceLocked: another holder kept it for ``timeout`` seconds.
+        Cancelled: the caller wished so while it was waited for.
     """
     deadline = time.monotonic() + timeout
     while True:
@@ -42,6 +44,8 @@ def locked(fd: int, device: str, *, timeout: float) -> Iterator[None]:
         except BlockingIOError:
             if time.monotonic() >= deadline:
                 raise DeviceLocked(device=device, waited=timeout, holders=_lock_holders(fd)) from None
+            if cancel is not None:
+                cancel.check("waiting for the lock")
             time.sleep(_NAP)
     try:
         yield
@@ -60,6 +64,25 @@ def let_udevd_notice() -> None:
     if _UDEV_CONTROL.exists():
         with suppress(DiskError):
             process.run("udevadm", "control", "--ping", f"--timeout={_PING_TIMEOUT}", timeout=_PING_TIMEOUT + 1)
+
+
+def check_file_unused(path: str) -> None:
+    """Prove that no loop device has a plain file attached: through one, a part of it may be mounted.
+
+    Raises:
+        DeviceBusy: names the loop devices.
+    """
+    file = os.stat(path)
+    users = []
+    for backing in Path("/sys/block").glob("loop*/loop/backing_file"):
+        try:
+            status = os.stat(backing.read_text().rstrip("\n"))
+        except OSError:
+            continue
+        if (status.st_dev, status.st_ino) == (file.st_dev, file.st_ino):
+            users.append(f"it is attached to /dev/{backing.parts[3]}")
+    if users:
+        raise DeviceBusy(device=path, users=tuple(sorted(users)))
 
 
 def check_unused(disk: BlockNode) -> None:
@@ -83,7 +106,7 @@ def check_unused(disk: BlockNode) -> None:
             if error.errno == errno.EBUSY:
                 unnamed = f"{node} is claimed by a mount in another namespace or by another program"
                 raise DeviceBusy(device=disk.node, users=(unnamed,)) from error
-            if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+            if error.errno == errno.EROFS or (error.errno in (errno.EACCES, errno.EPERM) and os.geteuid() == 0):
                 raise DeviceReadOnly(device=disk.node) from error
             raise DeviceFailed(device=node, action="opening", reason=error.strerror or str(error)) from error
 

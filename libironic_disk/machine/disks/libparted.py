@@ -22,6 +22,16 @@ from libironic_disk.pure.tables.model import TableKind
 _LABELS: Final = {TableKind.GPT: "gpt", TableKind.MBR: "msdos"}
 
 
+def check_layout(node: str, plan: Plan) -> None:
+    """Let libparted lay out the plan's partitions in its memory; nothing is written.
+
+    Raises:
+        DeviceFailed: libparted refuses.
+    """
+    with _laid_out(node, plan):
+        pass
+
+
 def write_table(node: str, plan: Plan) -> None:
     """Write a new table with the plan's partitions onto a block device; the kernel isn't told.
 
@@ -30,12 +40,18 @@ def write_table(node: str, plan: Plan) -> None:
     Raises:
         DeviceFailed: libparted refuses, or couldn't write.
     """
+    with _laid_out(node, plan) as disk:
+        disk.commitToDevice()
+
+
+@contextmanager
+def _laid_out(node: str, plan: Plan) -> Iterator[parted.Disk]:
     try:
         with _device(node) as device:
             disk = parted.freshDisk(device, _LABELS[plan.table])
             for kind, span in _in_order(plan):
                 _add(disk, device, kind, span)
-            disk.commitToDevice()
+            yield disk
     except (
         parted.DiskException,
         parted.PartitionException,

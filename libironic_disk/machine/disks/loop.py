@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from libironic_disk.errors import DeviceFailed
+from libironic_disk.errors import DeviceFailed, add_aftermath
 from libironic_disk.machine.disks import sysfs
 
 _GET_FREE: Final = 0x4C82
@@ -49,8 +49,13 @@ def attached(path: str, *, sector_size: int) -> Iterator[str]:
         os.close(file)
     try:
         yield node
-    finally:
-        _detach(loop, node)
+    except BaseException as error:
+        try:
+            _detach(loop, node)
+        except DeviceFailed as second:
+            add_aftermath(error, str(second))
+        raise
+    _detach(loop, node)
 
 
 def _configured(file: int, path: str, sector_size: int) -> tuple[int, str]:
@@ -86,6 +91,8 @@ def _detach(loop: int, node: str) -> None:
     try:
         backing = sysfs.block_node(os.fstat(loop).st_rdev).directory / "loop" / "backing_file"
         fcntl.ioctl(loop, _CLEAR)
+    except OSError as error:
+        raise _failed(node, "detaching", error) from error
     finally:
         os.close(loop)
     deadline = time.monotonic() + 5

@@ -16,7 +16,7 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
-from libironic_disk.errors import DeviceBusy, DeviceFailed, NodeMissing
+from libironic_disk.errors import DeviceBusy, DeviceFailed, NodeMissing, add_aftermath
 from libironic_disk.machine.disks import sysfs
 from libironic_disk.machine.disks.sysfs import BlockNode, KernelPartition
 from libironic_disk.pure.ranges import ByteRange
@@ -84,9 +84,12 @@ def remove_all(fd: int, disk: BlockNode) -> None:
         for part in known:
             _remove(fd, disk.node, part.number, deadline)
             gone.append(part)
-    except BaseException:
+    except BaseException as error:
         for part in gone:
-            add(fd, disk.node, part.number, ByteRange(part.start, part.start + part.size))
+            try:
+                add(fd, disk.node, part.number, ByteRange(part.start, part.start + part.size))
+            except DeviceFailed as second:
+                add_aftermath(error, str(second))
         raise
 
 

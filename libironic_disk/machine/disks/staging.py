@@ -26,18 +26,22 @@ from libironic_disk.errors import (
     add_aftermath,
 )
 from libironic_disk.events import Cancellation, EventSink, Phase, phase
-from libironic_disk.machine.disks import claims, disk_io, libparted, loop, observing, partition_nodes, sysfs, wiping
+from libironic_disk.machine.disks import (
+    claims,
+    committing,
+    libparted,
+    loop,
+    observing,
+    partition_nodes,
+    sysfs,
+    wiping,
+)
 from libironic_disk.machine.disks.sysfs import BlockNode
 from libironic_disk.pure.disks.encoding import encode_table
 from libironic_disk.pure.disks.facts import DiskKind
-from libironic_disk.pure.disks.matching import table_differences
-from libironic_disk.pure.disks.planner import EDGE, HEAD
 from libironic_disk.pure.disks.planning import Action, Plan
-from libironic_disk.pure.ranges import ByteRange, edges
 from libironic_disk.pure.roles import Role
-from libironic_disk.pure.tables.bootrecord import BOOT_CODE_SIZE, with_boot_code
 from libironic_disk.pure.tables.model import Extent
-from libironic_disk.pure.tables.reading import read_table, regions
 
 _NODE_TIMEOUT: Final = 10.0
 
@@ -91,40 +95,61 @@ def staged(plan: Plan, *, lock_timeout: float, sink: EventSink, cancel: Cancella
         NodeMissing: a partition didn't appear.
         Cancelled: the caller wished so.
     """
-    with ExitStack() as held:
+    progress = _Progress()
+    with _labelled(progress), ExitStack() as held:
         node = plan.device
         if plan.kind is DiskKind.PLAIN_FILE:
             file = held.enter_context(_opened(plan.device))
-            held.enter_context(claims.locked(file, plan.device, timeout=lock_timeout))
+            held.enter_context(claims.locked(file, plan.device, timeout=lock_timeout, cancel=cancel))
+            claims.check_file_unused(plan.device)
             node = held.enter_context(loop.attached(plan.device, sector_size=plan.topology.sector_size))
         disk = sysfs.whole_disk(node)
         # udevd acts when a descriptor that can write is closed: the lock has one of its own, which is closed later.
         guard = held.enter_context(_opened(disk.node, os.O_RDONLY))
-        held.enter_context(claims.locked(guard, disk.node, timeout=lock_timeout))
+        held.enter_context(claims.locked(guard, disk.node, timeout=lock_timeout, cancel=cancel))
         held.callback(claims.let_udevd_notice)
         fd = held.enter_context(_opened(disk.node))
         with phase(sink, Phase.CHECK, plan.device):
             _check_unchanged(plan, disk)
             claims.check_unused(disk)
+            _check_writable(plan, disk)
             cancel.check("checking the disk")
         if plan.is_empty:
+            progress.state = DiskState.FINISHED
             yield StagedDisk(plan=plan, node=disk.node, nodes=_told(fd, disk, plan), _finish=lambda head: None)
             return
         partition_nodes.remove_all(fd, disk)
-        held.enter_context(_blanked_unless_committed(fd, disk, plan, committed := []))
+        held.enter_context(_blanked_unless_committed(fd, disk, plan, progress))
         with phase(sink, Phase.WIPE, plan.device):
+            committing.withhold(fd, disk.node, plan)
             wiping.wipe(fd, disk.node, plan, cancel)
         with phase(sink, Phase.PARTITION, plan.device):
-            _write_interim(fd, disk, plan)
             nodes = _told(fd, disk, plan)
 
         def finish(head: Sequence[Extent]) -> None:
             cancel.check("the last check before the table is written")
             with phase(sink, Phase.COMMIT, plan.device):
-                _write_final(fd, disk.node, plan, head)
-            committed.append(True)
+                committing.commit(fd, disk.node, plan, head)
+                progress.state = DiskState.FINISHED
 
         yield StagedDisk(plan=plan, node=disk.node, nodes=nodes, _finish=finish)
+
+
+@dataclass(slots=True)
+class _Progress:
+    """How far the work on a disk has come, for the errors that pass."""
+
+    state: DiskState = DiskState.UNCHANGED
+
+
+@contextmanager
+def _labelled(progress: _Progress) -> Iterator[None]:
+    """Say in every error that passes in which state the disk is, whatever was being released when it happened."""
+    try:
+        yield
+    except DiskError as error:
+        error.disk = progress.state
+        raise
 
 
 def _check_unchanged(plan: Plan, disk: BlockNode) -> None:
@@ -147,81 +172,50 @@ def _told(fd: int, disk: BlockNode, plan: Plan) -> dict[int, str]:
     return partition_nodes.wait_for(disk, wanted, timeout=_NODE_TIMEOUT)
 
 
-def _write_interim(fd: int, disk: BlockNode, plan: Plan) -> None:
-    """Bring the disk into the state in which its partitions can be filled and nothing can boot."""
-    if plan.action is Action.KEEP:
-        disk_io.write(fd, disk.node, [Extent(0, bytes(BOOT_CODE_SIZE))])
-        disk_io.flush(fd, disk.node)
-        return
-    libparted.write_table(disk.node, plan)
-    disk_io.forget(fd)
-    sector_size = plan.topology.sector_size
-    made = read_table(disk_io.reader(fd, disk.node), device=disk.node, disk_size=plan.size, sector_size=sector_size)
-    laid_out = {(part.number, part.start, part.size) for part in made.partitions} if made else set()
-    if laid_out != {(part.number, part.start, part.size) for part in plan.partitions}:
-        reason = "libparted laid the partitions out otherwise than planned"
+def _check_writable(plan: Plan, disk: BlockNode) -> None:
+    """Find what would refuse the plan only after the wipe: our encoding, libparted, and a kernel without partitions."""
+    if not sysfs.can_have_partitions(disk):
+        reason = "the kernel gives this kind of device no partitions"
         raise DeviceFailed(device=disk.node, action="partitioning", reason=reason)
-    disk_io.zero(fd, disk.node, [ByteRange(at, at + size) for at, size in regions(made, plan.size, sector_size)])
-    disk_io.flush(fd, disk.node)
-
-
-def _write_final(fd: int, device: str, plan: Plan, head: Sequence[Extent]) -> None:
-    boot_code = b"".join(extent.data for extent in head if extent.offset == 0)
-    gap = [extent for extent in head if extent.offset > 0]
-    sector_size = plan.topology.sector_size
-    read = disk_io.reader(fd, device)
-    if plan.action is Action.KEEP:
-        first = Extent(0, with_boot_code(read(0, sector_size), boot_code))
-        others: list[Extent] = []
-    else:
-        *others, first = encode_table(plan, boot_code)
-    # The first sector decides whether there is a table at all, and a disk writes one sector whole or not at all.
-    disk_io.write(fd, device, [*others, *gap])
-    disk_io.flush(fd, device)
-    disk_io.write(fd, device, [first])
-    disk_io.flush(fd, device)
-    found = read_table(read, device=device, disk_size=plan.size, sector_size=sector_size)
-    differences = table_differences(plan.table, plan.partitions, found)
-    if differences or found is None or found.disk_id != plan.disk_id or read(0, len(first.data)) != first.data:
-        reason = "; ".join(differences) or "other bytes than were written"
-        raise DeviceFailed(device=device, action="reading the new table back from", reason=reason)
+    if plan.action is Action.MAKE:
+        encode_table(plan, b"")
+        libparted.check_layout(disk.node, plan)
 
 
 @contextmanager
-def _blanked_unless_committed(fd: int, disk: BlockNode, plan: Plan, committed: Sequence[bool]) -> Iterator[None]:
+def _blanked_unless_committed(fd: int, disk: BlockNode, plan: Plan, progress: _Progress) -> Iterator[None]:
+    # Unless it is blanked below, nobody knows what a failing write left.
+    progress.state = DiskState.UNKNOWN
     try:
         yield
     except BaseException as error:
         # A failure behind the commit belongs to the caller and leaves the finished disk alone.
-        state = DiskState.FINISHED if committed else _blank_and_say_so(fd, disk, plan, error)
-        if isinstance(error, DiskError):
-            error.disk = state
+        if progress.state is not DiskState.FINISHED:
+            _blank_and_say_so(fd, disk, plan, progress, error)
         raise
-    if not committed:
-        _blank(fd, disk, plan)
+    if progress.state is not DiskState.FINISHED:
+        committing.blank(fd, disk.node, plan)
+        progress.state = DiskState.UNBOOTABLE
+        _forget_partitions(fd, disk, plan)
 
 
-def _blank_and_say_so(fd: int, disk: BlockNode, plan: Plan, error: BaseException) -> DiskState:
+def _blank_and_say_so(fd: int, disk: BlockNode, plan: Plan, progress: _Progress, error: BaseException) -> None:
     try:
-        _blank(fd, disk, plan)
-    except DiskError as second:
+        committing.blank(fd, disk.node, plan)
+    except (DiskError, OSError) as second:
         add_aftermath(error, f"{plan.device} could not be made unbootable: {second}")
-        return DiskState.UNKNOWN
-    add_aftermath(error, f"{plan.device} was left so that it does not boot")
-    return DiskState.UNBOOTABLE
-
-
-def _blank(fd: int, disk: BlockNode, plan: Plan) -> None:
-    if plan.action is Action.KEEP:
-        disk_io.write(fd, disk.node, [Extent(0, bytes(BOOT_CODE_SIZE))])
-        spans = [edge for part in plan.partitions if not part.keep for edge in edges(part.span, EDGE)]
-        disk_io.zero(fd, disk.node, spans)
-        disk_io.flush(fd, disk.node)
         return
-    tables = [ByteRange(extent.offset, extent.offset + len(extent.data)) for extent in encode_table(plan, b"")]
-    disk_io.zero(fd, disk.node, [ByteRange(0, min(HEAD, plan.size)), *tables])
-    disk_io.flush(fd, disk.node)
-    partition_nodes.remove_all(fd, disk)
+    progress.state = DiskState.UNBOOTABLE
+    add_aftermath(error, f"{plan.device} was left so that it does not boot")
+    try:
+        _forget_partitions(fd, disk, plan)
+    except (DiskError, OSError) as second:
+        add_aftermath(error, f"the kernel still knows its partitions: {second}")
+
+
+def _forget_partitions(fd: int, disk: BlockNode, plan: Plan) -> None:
+    if plan.action is Action.MAKE:
+        partition_nodes.remove_all(fd, disk)
 
 
 @contextmanager
@@ -229,7 +223,8 @@ def _opened(path: str, mode: int = os.O_RDWR) -> Iterator[int]:
     try:
         fd = os.open(path, mode | os.O_CLOEXEC)
     except OSError as error:
-        if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        # A block device that is write-protected says EACCES, and so does a missing permission.
+        if error.errno == errno.EROFS or (error.errno in (errno.EACCES, errno.EPERM) and os.geteuid() == 0):
             raise DeviceReadOnly(device=path) from error
         raise DeviceFailed(device=path, action="opening", reason=error.strerror or str(error)) from error
     try:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from libironic_disk.errors import NotABlockDevice
+from libironic_disk.errors import DeviceFailed, NotABlockDevice
 from libironic_disk.pure.disks.facts import Identity, Topology
 
 _UNIT: Final = 512
@@ -111,7 +111,12 @@ def partitions(disk: BlockNode) -> tuple[KernelPartition, ...]:
 
 
 def _partitions(disk: BlockNode) -> Iterator[KernelPartition]:
-    for entry in disk.directory.iterdir():
+    try:
+        entries = list(disk.directory.iterdir())
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise DeviceFailed(device=disk.node, action="looking for partitions of", reason=reason) from error
+    for entry in entries:
         # The kernel names a partition's directory after its disk; what it is, its attributes say.
         if not entry.name.startswith(disk.name):
             continue
@@ -128,8 +133,19 @@ def _partitions(disk: BlockNode) -> Iterator[KernelPartition]:
 
 
 def is_lent(path: str) -> bool:
-    """Whether a disk is here only to be prepared: a loop or network block device, which no firmware starts."""
-    return whole_disk(path).name.startswith(("loop", "nbd"))
+    """Whether a disk is probably here only to be prepared for another machine.
+
+    A loop or network block device, one on USB or iSCSI, or one with removable media: this machine's firmware has no
+    business with it.
+    """
+    disk = whole_disk(path)
+    buses = {part.rstrip("0123456789") for part in disk.directory.parts}
+    return disk.name.startswith(("loop", "nbd")) or bool(buses & {"usb", "session"}) or _number(disk, "removable") != 0
+
+
+def can_have_partitions(disk: BlockNode) -> bool:
+    """Whether the kernel has numbers for partitions of this device (``ext_range``); zram and the like have none."""
+    return _number(disk, "ext_range") > 1
 
 
 def size(disk: BlockNode) -> int:

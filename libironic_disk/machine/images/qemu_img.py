@@ -20,13 +20,15 @@ from libironic_disk.errors import DeviceFailed, ProgramFailed, SourceFailed
 from libironic_disk.events import Cancellation
 from libironic_disk.machine import process
 from libironic_disk.pure.images.inspection import ImageFormat
-from libironic_disk.units import GIB
+from libironic_disk.units import GIB, MIB
 
 TOOL: Final = "qemu-img"
 
 # Without it glibc reserves 64 MiB of address space for every thread: the limit would be reached by reserving alone.
 _ENVIRONMENT: Final = {"MALLOC_ARENA_MAX": "3"}
 _INPUT_OUTPUT: Final = re.compile(r"error while (reading|writing) at byte (\d+): (.*)")
+_INPUT: Final = re.compile(r"error while reading from input image file: (.*)")
+_BLOCK: Final = MIB
 
 
 class TargetDriver(StrEnum):
@@ -132,6 +134,34 @@ def convert(
     except ProgramFailed as error:
         _raise_translated(error, source, target)
         raise
+
+
+def copy_head(
+    source: Place,
+    source_format: ImageFormat,
+    target: Place,
+    size: int,
+    *,
+    limits: QemuLimits = DEFAULT_LIMITS,
+    cancel: Cancellation | None = None,
+) -> None:
+    """Write the first ``size`` bytes of an image's disk, whole MiB, to a file, which has only them afterwards.
+
+    Raises:
+        SourceFailed: the image can't be read.
+        ProgramFailed: qemu-img failed in another way.
+        ProgramTimedOut: it took too long.
+        Cancelled: the caller wished so.
+    """
+    # No -f: the description of the source has its format already.
+    argv = ("dd", "-O", "raw", f"bs={_BLOCK}", f"count={size // _BLOCK}")
+    try:
+        _run(*argv, f"if={_described(source, source_format)}", f"of={target.path}", limits=limits, cancel=cancel)
+    except ProgramFailed as error:
+        found = _INPUT.search(error.stderr)
+        if found is None:
+            raise
+        raise SourceFailed(source=source.name, reason=f"{TOOL}: {found[1]}") from error
 
 
 def _run(

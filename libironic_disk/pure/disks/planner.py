@@ -71,7 +71,8 @@ def _places(layout: Layout, facts: DiskFacts, alignment: Alignment) -> tuple[tup
     space = Space(
         device=facts.path,
         first=max(first, HEAD),
-        end=end,
+        # The nodes of disk and partition have caches of their own: a page must not belong to a table and a partition.
+        end=align_down(end, _BLOCK),
         sector_size=facts.topology.sector_size,
         alignment=alignment,
     )

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -22,8 +25,12 @@ LONG = 60.0
 
 
 def children() -> set[str]:
-    """The processes that this one started and nobody waited for, dead or alive."""
-    return {pid for task in Path("/proc/self/task").iterdir() for pid in (task / "children").read_text().split()}
+    found: set[str] = set()
+    for task in Path("/proc/self/task").iterdir():
+        # A thread may have ended since it was listed.
+        with suppress(FileNotFoundError):
+            found.update((task / "children").read_text().split())
+    return found
 
 
 def descriptors() -> set[str]:
@@ -283,3 +290,19 @@ def test_many_threads_run_programs_of_their_own_at_once() -> None:
 def test_every_program_has_a_package() -> None:
     assert all(package for package in process.PACKAGES.values())
     process.require(process.PACKAGES)
+
+
+def test_a_program_dies_with_the_process_that_started_it() -> None:
+    script = "from libironic_disk.machine import process; process.run('sleep', '600', timeout=600)"
+    with subprocess.Popen([sys.executable, "-c", script]) as parent:
+        deadline = time.monotonic() + 20
+        while not (child := Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().strip()):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        while Path(f"/proc/{child}/comm").read_text() != "sleep\n":
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        parent.kill()
+    while Path(f"/proc/{child}").exists() and "Z" not in Path(f"/proc/{child}/stat").read_text().split()[2]:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)

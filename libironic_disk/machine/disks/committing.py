@@ -1,0 +1,98 @@
+"""What is written outside of partitions, and in which order.
+
+1. :func:`withhold` comes first: boot code, or the whole first MiB, is gone before anything else is touched.
+2. :mod:`~libironic_disk.machine.disks.wiping` zeroes the rest of what the plan says.
+3. Partitions are filled, while the disk holds no table.
+4. :func:`commit` writes libparted's table, then ours with everything but the first sector, and then that sector.
+5. :func:`blank` undoes the start of a disk that wasn't committed.
+
+Each step ends with a flush, because a disk may write in any order what lies between two of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from libironic_disk.errors import DeviceFailed
+from libironic_disk.machine.disks import disk_io, libparted
+from libironic_disk.pure.disks.encoding import encode_table
+from libironic_disk.pure.disks.matching import table_differences
+from libironic_disk.pure.disks.planner import EDGE, HEAD
+from libironic_disk.pure.disks.planning import Action, Plan
+from libironic_disk.pure.ranges import ByteRange, edges
+from libironic_disk.pure.tables.bootrecord import BOOT_CODE_SIZE, with_boot_code
+from libironic_disk.pure.tables.model import Extent
+from libironic_disk.pure.tables.reading import read_table, regions
+
+
+def withhold(fd: int, device: str, plan: Plan) -> None:
+    """Take away what a firmware starts from: the boot code where the table is kept, else the whole first MiB.
+
+    Raises:
+        DeviceFailed: it couldn't be written.
+    """
+    end = BOOT_CODE_SIZE if plan.action is Action.KEEP else min(HEAD, plan.size)
+    disk_io.zero(fd, device, [ByteRange(0, end)])
+    disk_io.flush(fd, device)
+
+
+def commit(fd: int, device: str, plan: Plan, head: Sequence[Extent]) -> None:
+    """Write the table and ``head``, the first sector last of all, and read it back.
+
+    Raises:
+        DeviceFailed: something couldn't be written, or reads back otherwise.
+    """
+    boot_code = b"".join(extent.data for extent in head if extent.offset == 0)
+    gap = [extent for extent in head if extent.offset > 0]
+    sector_size = plan.topology.sector_size
+    # Reading ahead may have brought a page that a partition's end shares with the table, from before it was filled.
+    disk_io.forget(fd)
+    read = disk_io.reader(fd, device)
+    others: list[Extent] = []
+    if plan.action is Action.KEEP:
+        first = Extent(0, with_boot_code(read(0, sector_size), boot_code))
+    else:
+        _let_libparted_write(fd, device, plan)
+        *others, first = encode_table(plan, boot_code)
+    # The first sector decides whether there is a table at all, and a disk writes one sector whole or not at all.
+    disk_io.write(fd, device, [*others, *gap])
+    disk_io.flush(fd, device)
+    disk_io.write(fd, device, [first])
+    disk_io.flush(fd, device)
+    found = read_table(read, device=device, disk_size=plan.size, sector_size=sector_size)
+    differences = table_differences(plan.table, plan.partitions, found)
+    if differences or found is None or found.disk_id != plan.disk_id or read(0, len(first.data)) != first.data:
+        reason = "; ".join(differences) or "other bytes than were written"
+        raise DeviceFailed(device=device, action="reading the new table back from", reason=reason)
+
+
+def blank(fd: int, device: str, plan: Plan) -> None:
+    """Leave nothing that boots: no table in either place, or, beside a kept partition, no boot code and no contents.
+
+    Raises:
+        DeviceFailed: it couldn't be written.
+    """
+    withhold(fd, device, plan)
+    if plan.action is Action.KEEP:
+        spans = [edge for part in plan.partitions if not part.keep for edge in edges(part.span, EDGE)]
+    else:
+        spans = [ByteRange(extent.offset, extent.offset + len(extent.data)) for extent in encode_table(plan, b"")]
+    disk_io.zero(fd, device, spans)
+    disk_io.flush(fd, device)
+
+
+def _let_libparted_write(fd: int, device: str, plan: Plan) -> None:
+    """Have libparted write the table and take it away again if it isn't the planned one, or where ours isn't.
+
+    Only now, when the partitions are filled: before that, even a table without boot code would be one that a later
+    run takes for a finished disk's.
+    """
+    libparted.write_table(device, plan)
+    disk_io.forget(fd)
+    sector_size = plan.topology.sector_size
+    made = read_table(disk_io.reader(fd, device), device=device, disk_size=plan.size, sector_size=sector_size)
+    disk_io.zero(fd, device, [ByteRange(at, at + size) for at, size in regions(made, plan.size, sector_size)])
+    laid_out = {(part.number, part.start, part.size) for part in made.partitions} if made else set()
+    if laid_out != {(part.number, part.start, part.size) for part in plan.partitions}:
+        reason = "libparted laid the partitions out otherwise than planned"
+        raise DeviceFailed(device=device, action="partitioning", reason=reason)
