@@ -48,6 +48,7 @@ __all__ = [
 
 DEFAULT_LIMIT: Final = 64 * MIB
 LABEL: Final = "config-2"
+_NO_PATH: Final = "; a text is never a path, which has to be a pathlib.Path"
 
 Source = str | bytes | bytearray | memoryview | Path | Mapping[str, object] | Metadata
 """A text is a URL or base64 and never a path: a path is a :class:`~pathlib.Path`."""
@@ -109,7 +110,8 @@ def load(
             return build(values, limit=limit, sector_size=sector_size, tempdir=tempdir)
         case _:
             raw = _raw(source, encoded_limit(limit), http_policy)
-            return fitted(_recognised(raw, limit), sector_size, limit=limit, tempdir=tempdir)
+            hint = _NO_PATH if isinstance(source, str) and not http.is_url(source.strip()) else ""
+            return fitted(_recognised(raw, limit, hint=hint), sector_size, limit=limit, tempdir=tempdir)
 
 
 def build(
@@ -202,27 +204,30 @@ def _read_file(path: Path, most: int) -> bytes:
     raise ConfigDriveInvalid(reason=f"{path} is not a regular file")
 
 
-def _recognised(raw: bytes, limit: int) -> ConfigDrive:
-    """Take off base64 and gzip, each at most once and in this order, and look at what is inside."""
+def _recognised(raw: bytes, limit: int, *, hint: str = "") -> ConfigDrive:
+    """Take off base64 and gzip, each at most once and in this order, and look at what is inside.
+
+    ``hint`` ends the sentence where nothing known is found: many a path is good base64.
+    """
     _check_size(len(raw), encoded_limit(limit), shown=limit)
     data, volume = raw, _volume(raw)
     if volume is None and not data.startswith(GZIP_MAGIC):
-        data = decode_base64(data)
+        data = decode_base64(data, hint=hint)
         volume = _volume(data)
     _check_size(len(data), limit)
     if volume is None and data.startswith(GZIP_MAGIC):
         data = gunzip(data, limit=limit)
         volume = _volume(data)
-    return _drive(data, volume)
+    return _drive(data, volume, hint=hint)
 
 
 def _volume(data: bytes) -> Volume | None:
     return iso9660.recognise(data) or fat.recognise(data)
 
 
-def _drive(data: bytes, volume: Volume | None) -> ConfigDrive:
+def _drive(data: bytes, volume: Volume | None, *, hint: str = "") -> ConfigDrive:
     if volume is None:
-        raise ConfigDriveInvalid(reason="what is inside is neither an ISO 9660 nor a FAT file system")
+        raise ConfigDriveInvalid(reason=f"what is inside is neither an ISO 9660 nor a FAT file system{hint}")
     if len(data) < volume.size:
         raise ConfigDriveInvalid(reason=f"it is truncated: {len(data)} of {volume.size} bytes are there")
     if volume.label.lower() != LABEL:

@@ -12,6 +12,8 @@ There is no logic here: each step belongs to the module that it calls.
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from pathlib import Path
@@ -36,6 +38,7 @@ from libironic_disk.pure.disks.presets import ironic_layout
 from libironic_disk.pure.report import DeployedPartition, DeployResult
 from libironic_disk.pure.roles import Architecture, Firmware, Role
 from libironic_disk.pure.tables.model import TableKind
+from libironic_disk.pure.words import settle
 
 
 class BootLoader(StrEnum):
@@ -86,6 +89,11 @@ class DeployRequest:
         menu_timeout: seconds for which GRUB waits.
         serial: a serial port for GRUB's menu.
         spool_dir: where a qcow2 stream is kept while it is decoded.
+
+    Raises:
+        LayoutInvalid: a field has another type; an enumeration's words are as good as its members.
+        ImageRefused: the image is neither a path nor a stream.
+        KernelParametersInvalid: they were given as a text, which can't be read.
     """
 
     device: str
@@ -113,6 +121,16 @@ class DeployRequest:
     menu_timeout: int = 5
     serial: SerialConsole | None = None
     spool_dir: Path | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.image, Path) and not callable(getattr(self.image, "read", None)):
+            reason = "a path has to be a pathlib.Path, and anything else an open stream"
+            raise ImageRefused(image=f"given as {type(self.image).__name__}", reason=reason)
+        if isinstance(self.device, os.PathLike):
+            object.__setattr__(self, "device", str(self.device))
+        if isinstance(self.kernel_parameters, str):
+            object.__setattr__(self, "kernel_parameters", KernelParameters.parse(self.kernel_parameters))
+        settle(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,6 +181,8 @@ def plan(request: DeployRequest, *, cancel: Cancellation | None = None) -> Deplo
         RequestError: the request can't be carried out; the classes below it say why.
         DeviceError: the disk isn't one, or can't be read.
         SourceFailed: the image or the config drive can't be read.
+        ProgramError: qemu-img could not look into the image, or the config drive could not be built.
+        Cancelled: the caller wished so.
     """
     facts = partitioner.observe(request.device, file_sector_size=request.file_sector_size)
     drive = None
@@ -176,6 +196,7 @@ def plan(request: DeployRequest, *, cancel: Cancellation | None = None) -> Deplo
         raise ImageRefused(image=image.name, reason="it is a whole-disk image, and a partition image is deployed here")
     wanted = partitioner.plan(_layout(request, drive), facts, existing=Existing.REPLACE)
     _check_rooms(wanted, image, drive)
+    _check_contents(image, request, cancel)
     boot = _boot(request, facts, wanted) if request.boot_loader is BootLoader.GRUB else None
     kinds = [part.filesystem for part in wanted.makes if part.filesystem is not None]
     process.require((*filesystems.required_tools(kinds), *images.required_tools(image)))
@@ -209,6 +230,9 @@ def apply(
         with phase(sink, Phase.IMAGE, wanted.image.name):
             _write_image(wanted, disk, sink, switch)
         root = filesystems.read(disk.node_of(Role.ROOT))
+        if root is None:
+            # Of a stream that is known only now.
+            raise ImageRefused(image=wanted.image.name, reason="it holds no file system that is known here")
         installed = None
         if wanted.boot is not None:
             with phase(sink, Phase.BOOT_LOADER, str(wanted.boot.firmware)):
@@ -258,6 +282,24 @@ def _check_rooms(wanted: Plan, image: InspectedImage, drive: ConfigDrive | None)
         raise LayoutInvalid(problems=(problem,))
 
 
+def _check_contents(image: InspectedImage, request: DeployRequest, cancel: Cancellation | None) -> None:
+    """Refuse a file that is no partition image; what a stream holds is known when it is on the disk."""
+    inside = images.look_inside(image, cancel=cancel)
+    if inside is None:
+        return
+    kinds = [found.kind for found in inside.signatures]
+    if len(kinds) > 1:
+        raise ImageRefused(image=image.name, reason=f"it is {' and '.join(kinds)} at the same time")
+    if not kinds and inside.has_table:
+        reason = "it has a partition table: it looks like a whole-disk image, and a partition image is deployed here"
+        raise ImageRefused(image=image.name, reason=reason)
+    if not kinds:
+        raise ImageRefused(image=image.name, reason="it holds no file system that is known here")
+    if request.boot_loader is BootLoader.GRUB and kinds[0] not in grub.ROOT_FILE_SYSTEMS:
+        reason = f"the image {image.name} holds {kinds[0]}, and GRUB can't start from it"
+        raise BootImpossible(device=request.device, reason=reason)
+
+
 def _required(wanted: Plan, role: Role) -> PlannedPartition:
     part = wanted.partition(role)
     if part is None:
@@ -294,10 +336,11 @@ def _write_image(wanted: DeployPlan, disk: StagedDisk, sink: EventSink, cancel: 
     )
 
 
-def _install_grub(boot: BootPlan, disk: StagedDisk, root: Probed | None, cancel: Cancellation) -> BootInstalled:
-    if root is None or root.kind not in set(FileSystem):
-        found = root.kind if root else "no file system"
-        raise BootImpossible(device=disk.plan.device, reason=f"the image holds {found}, and GRUB can't start from it")
+def _install_grub(boot: BootPlan, disk: StagedDisk, root: Probed, cancel: Cancellation) -> BootInstalled:
+    if root.kind not in grub.ROOT_FILE_SYSTEMS:
+        raise BootImpossible(
+            device=disk.plan.device, reason=f"the image holds {root.kind}, and GRUB can't start from it"
+        )
     part = _required(disk.plan, Role.ROOT)
     bios_boot, esp = disk.plan.partition(Role.BIOS_BOOT), disk.plan.partition(Role.ESP)
     return grub.install(
@@ -328,13 +371,14 @@ def _tell_firmware(wanted: DeployPlan) -> tuple[str, ...]:
 def _result(
     wanted: DeployPlan,
     disk: StagedDisk,
-    root: Probed | None,
+    root: Probed,
     installed: BootInstalled | None,
     warnings: tuple[str, ...],
 ) -> DeployResult:
     is_file = wanted.disk.kind is DiskKind.PLAIN_FILE
+    kept = {part.number: filesystems.read(disk.nodes[part.number]) for part in wanted.disk.partitions if part.keep}
     partitions = tuple(
-        _deployed(part, "" if is_file else disk.nodes[part.number], root) for part in wanted.disk.partitions
+        _deployed(part, "" if is_file else disk.nodes[part.number], root, kept) for part in wanted.disk.partitions
     )
     return DeployResult(
         device=wanted.disk.device,
@@ -346,9 +390,12 @@ def _result(
     )
 
 
-def _deployed(part: PlannedPartition, node: str, root: Probed | None) -> DeployedPartition:
+def _deployed(part: PlannedPartition, node: str, root: Probed, kept: Mapping[int, Probed | None]) -> DeployedPartition:
     held = Probed(kind=part.filesystem or "", label=part.label, uuid=part.filesystem_uuid)
-    if part.role is Role.ROOT and root is not None:
+    if part.keep:
+        # What is in it may be another thing by now than what the layout once made.
+        held = kept.get(part.number) or Probed(kind="")
+    if part.role is Role.ROOT:
         held = root
     return DeployedPartition(
         number=part.number,

@@ -30,9 +30,11 @@ from libironic_disk.pure.disks.layout import FileSystem
 from libironic_disk.pure.ranges import ByteRange
 from libironic_disk.pure.roles import Architecture, Firmware
 from libironic_disk.pure.tables.model import Extent, TableKind
+from libironic_disk.pure.words import as_word
 from libironic_disk.units import MIB, in_words
 
 __all__ = [
+    "ROOT_FILE_SYSTEMS",
     "BootInstalled",
     "BootPlan",
     "Outcome",
@@ -47,9 +49,11 @@ __all__ = [
 HEAD: Final = MIB
 """The first bytes of a disk, which :func:`install` never writes to."""
 
-_ROOT_FILE_SYSTEMS: Final = frozenset(
+ROOT_FILE_SYSTEMS: Final = frozenset(
     {FileSystem.BTRFS, FileSystem.EXT2, FileSystem.EXT3, FileSystem.EXT4, FileSystem.XFS}
 )
+"""What the image may hold for GRUB to start it."""
+
 # The core that is measured beforehand has another UUID inside, and the packing of the real one may differ by a little.
 _CORE_SLACK: Final = 4096
 # BOOT_IMAGE=/boot/vmlinuz-VERSION, which GRUB adds, with the longest version, and our root= and ro.
@@ -138,10 +142,14 @@ def plan_boot(
         serial: a serial port on which GRUB shows its menu too.
 
     Raises:
+        LayoutInvalid: there is no such firmware, architecture or table.
         BootImpossible: these can't boot together.
         KernelParametersInvalid: GRUB can't pass a parameter on.
         ToolMissing: GRUB for this platform, or a program, isn't installed here.
     """
+    firmware = as_word(Firmware, firmware, "firmware")
+    architecture = as_word(Architecture, architecture, "architecture")
+    table = as_word(TableKind, table, "table")
     parameters = kernel_parameters or KernelParameters()
     grubcfg.check_parameters(parameters, limit=grubcfg.MAX_COMMAND_LINE - _OURS_ON_THE_COMMAND_LINE)
     platform = _platform(device, firmware, architecture)
@@ -243,7 +251,7 @@ def install(
     """
     cancel = cancel or Cancellation()
     target = _loader_node(plan, bios_boot_node, esp_node)
-    if root.filesystem not in _ROOT_FILE_SYSTEMS:
+    if root.filesystem not in ROOT_FILE_SYSTEMS:
         raise BootImpossible(device=plan.device, reason=f"GRUB is not set up here to read {root.filesystem}")
     core = grub_image.core_image(plan.platform, grubcfg.early_config(root.uuid))
     # GRUB reads a btrfs from its top, whatever the default subvolume is: this is what it will see.

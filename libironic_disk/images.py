@@ -21,6 +21,7 @@ from libironic_disk.errors import ImageRefused, ImageTooLarge
 from libironic_disk.events import Cancellation, EventSink, ignore
 from libironic_disk.machine import process
 from libironic_disk.machine.images import qemu_img
+from libironic_disk.machine.images.contents import Contents, contents_of_qcow2, contents_of_raw
 from libironic_disk.machine.images.inspection import InspectedImage, inspect_file, inspect_stream
 from libironic_disk.machine.images.qemu_img import DEFAULT_LIMITS, QemuLimits, TargetDriver
 from libironic_disk.machine.images.sources.file import LocalFile, local_file
@@ -31,6 +32,7 @@ from libironic_disk.pure.images.inspection import ImageFormat
 from libironic_disk.pure.images.qcow2 import Header
 
 __all__ = [
+    "Contents",
     "ImageFormat",
     "ImageType",
     "ImageWritten",
@@ -40,6 +42,7 @@ __all__ = [
     "check_room",
     "infer_image_type",
     "inspect",
+    "look_inside",
     "required_tools",
     "write_image",
 ]
@@ -126,6 +129,28 @@ def inspect(
 def required_tools(image: InspectedImage) -> tuple[str, ...]:
     """Return the programs that :func:`write_image` will need for this image."""
     return (qemu_img.TOOL,) if image.format is ImageFormat.QCOW2 else ()
+
+
+def look_inside(
+    image: InspectedImage, *, limits: QemuLimits = DEFAULT_LIMITS, cancel: Cancellation | None = None
+) -> Contents | None:
+    """Find out what an image's disk holds, a file system or a partition table, without writing it anywhere.
+
+    Returns:
+        What its first bytes say; None for a stream, whose bytes can be had once only.
+
+    Raises:
+        ToolMissing: qemu-img is needed and not installed.
+        SourceFailed: the image can't be read, or changed since it was inspected.
+        ProgramFailed: qemu-img failed for another reason.
+        ProgramTimedOut: qemu-img took too long.
+        Cancelled: the caller wished so.
+    """
+    if not isinstance(image.source, LocalFile):
+        return None
+    if image.header is None:
+        return contents_of_raw(image.source)
+    return contents_of_qcow2(image.source, image.header.virtual_size, limits=limits, cancel=cancel)
 
 
 def check_room(image: InspectedImage, target: str, capacity: int) -> None:

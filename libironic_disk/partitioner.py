@@ -33,6 +33,7 @@ from libironic_disk.pure.disks import planner
 from libironic_disk.pure.disks.facts import DiskFacts
 from libironic_disk.pure.disks.layout import Layout
 from libironic_disk.pure.disks.planning import Existing, Plan
+from libironic_disk.pure.words import as_word
 
 LOCK_TIMEOUT: Final = 60.0
 
@@ -75,12 +76,13 @@ def plan(layout: Layout, facts: DiskFacts, *, existing: Existing = Existing.MATC
         existing: whether a disk that already looks so is left alone, which gives an empty plan.
 
     Raises:
-        LayoutInvalid: the layout contradicts itself; lists every defect.
+        LayoutInvalid: the layout contradicts itself; lists every defect. Or ``existing`` is no such word.
         LayoutDoesNotFit: the disk is too small.
         TableLimit: it would fit, but an MBR can't reach so far.
         DeviceReadOnly: the disk can't be written.
         PreservationRefused: a partition to keep isn't on the disk, exactly so.
     """
+    existing = as_word(Existing, existing, "existing")
     return planner.make_plan(layout, facts, seed=secrets.token_bytes(32), existing=existing)
 
 

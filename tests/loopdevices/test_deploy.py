@@ -309,12 +309,90 @@ def test_an_image_without_a_kernel_leaves_an_unbootable_disk(disk: LoopDisk, tmp
     assert_unbootable(disk)
 
 
-def test_an_image_that_is_no_file_system_leaves_an_unbootable_disk(disk: LoopDisk, tmp_path: Path) -> None:
-    image = tmp_path / "noise.raw"
-    image.write_bytes(bytes(8 * MIB))
-    with pytest.raises(BootImpossible, match="no file system"):
-        deploy.deploy(DeployRequest(device=disk.node, image=image, firmware=Firmware.BIOS))
+def test_a_stream_that_is_no_file_system_leaves_an_unbootable_disk(disk: LoopDisk) -> None:
+    with pytest.raises(ImageRefused, match="no file system"):
+        deploy.deploy(DeployRequest(device=disk.node, image=io.BytesIO(bytes(8 * MIB)), firmware=Firmware.BIOS))
     assert_unbootable(disk)
+
+
+def no_partition_image(folder: Path, what: str) -> Path:
+    """Return a file that holds something else than one file system."""
+    path = folder / "image"
+    match what:
+        case "script":
+            path.write_text("#!/usr/bin/env python3\nprint('not an image')\n")
+        case "zeros":
+            path.write_bytes(bytes(8 * MIB))
+        case "whole disk":
+            path.write_bytes(bytes(8 * MIB))
+            subprocess.run(["sfdisk", "-q", str(path)], input=b"label: gpt\nstart=2048\n", check=True)
+        case _:
+            raise AssertionError(what)
+    return path
+
+
+def as_qcow2(raw: Path) -> Path:
+    """Return the same as qcow2."""
+    path = raw.with_name(f"{raw.name}.qcow2")
+    subprocess.run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", str(raw), str(path)], check=True)
+    return path
+
+
+@pytest.mark.parametrize("loader", list(BootLoader))
+@pytest.mark.parametrize("form", ["raw", "qcow2"])
+@pytest.mark.parametrize(
+    ("what", "words"),
+    [
+        ("script", "holds no file system that is known here"),
+        ("zeros", "holds no file system that is known here"),
+        ("whole disk", "has a partition table: it looks like a whole-disk image"),
+    ],
+)
+def test_a_file_that_is_no_partition_image_is_refused_first(
+    unchanged: LoopDisk, tmp_path: Path, what: str, words: str, form: str, loader: BootLoader
+) -> None:
+    image = no_partition_image(tmp_path, what)
+    image = image if form == "raw" else as_qcow2(image)
+    with pytest.raises(ImageRefused, match=words) as refused:
+        deploy.deploy(DeployRequest(device=unchanged.node, image=image, boot_loader=loader))
+    assert refused.value.disk is DiskState.UNCHANGED
+
+
+def test_a_file_that_is_two_file_systems_at_once_is_refused_first(unchanged: LoopDisk, tmp_path: Path) -> None:
+    image, other = tmp_path / "image", tmp_path / "swap"
+    for path, maker in ((image, "mkfs.btrfs"), (other, "mkswap")):
+        path.touch()
+        os.truncate(path, 128 * MIB)
+        subprocess.run([maker, "-q", str(path)], check=True, capture_output=True)
+    with image.open("r+b") as file:
+        file.write(other.read_bytes()[:4096])
+    with pytest.raises(ImageRefused, match="it is swap and btrfs at the same time"):
+        deploy.deploy(DeployRequest(device=unchanged.node, image=image, boot_loader=BootLoader.NONE))
+
+
+@pytest.mark.parametrize("form", ["raw", "qcow2"])
+def test_what_grub_cannot_start_from_is_refused_first_and_fine_without_it(
+    unchanged: LoopDisk, tmp_path: Path, form: str
+) -> None:
+    image = no_partition_image(tmp_path, "zeros")
+    subprocess.run(["mkfs.vfat", str(image)], check=True, capture_output=True)
+    image = image if form == "raw" else as_qcow2(image)
+    request = DeployRequest(device=unchanged.node, image=image)
+    with pytest.raises(BootImpossible, match="holds vfat, and GRUB can't start from it") as refused:
+        deploy.deploy(request)
+    assert refused.value.disk is DiskState.UNCHANGED
+    assert deploy.plan(replace(request, boot_loader=BootLoader.NONE)).boot is None
+
+
+@pytest.mark.parametrize("form", ["raw", "qcow2"])
+@pytest.mark.parametrize("maker", ["mkfs.ext4", "mkfs.xfs", "mkfs.btrfs"])
+def test_partition_images_are_planned(unchanged: LoopDisk, tmp_path: Path, maker: str, form: str) -> None:
+    image = tmp_path / "image"
+    image.touch()
+    os.truncate(image, 320 * MIB)
+    subprocess.run([maker, "-q", str(image)], check=True, capture_output=True)
+    image = image if form == "raw" else as_qcow2(image)
+    assert deploy.plan(DeployRequest(device=unchanged.node, image=image)).image.virtual_size == 320 * MIB
 
 
 @pytest.mark.parametrize("phase", [Phase.FORMAT, Phase.CONFIG_DRIVE, Phase.IMAGE, Phase.BOOT_LOADER])
@@ -351,10 +429,8 @@ def test_a_grub_that_fails_leaves_an_unbootable_disk(
 
 def test_a_failed_deployment_onto_a_file_leaves_no_loop_device(bench: Bench, tmp_path: Path) -> None:
     file = bench.blank_file(GIB)
-    image = tmp_path / "noise.raw"
-    image.write_bytes(bytes(MIB))
-    with pytest.raises(BootImpossible):
-        deploy.deploy(DeployRequest(device=str(file), file_sector_size=512, image=image))
+    with pytest.raises(ImageRefused):
+        deploy.deploy(DeployRequest(device=str(file), file_sector_size=512, image=io.BytesIO(bytes(MIB))))
     assert attached_to(file) == []
     assert not any(tmp_path.glob("*tmp*"))
 

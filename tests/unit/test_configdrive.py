@@ -350,6 +350,13 @@ def _assert_silent(raised: BaseException, caplog: pytest.LogCaptureFixture) -> N
             waiting += [error.__cause__, error.__context__]
 
 
+@pytest.mark.parametrize("path", ["/srv/drive.iso", "drive.iso", "config/drive"])
+def test_a_path_as_a_text_is_told_from_a_drive(path: str) -> None:
+    with pytest.raises(ConfigDriveInvalid, match=r"a path, which has to be a pathlib\.Path") as refused:
+        load(path)
+    assert path not in str(refused.value)
+
+
 def test_the_documented_names() -> None:
     for name in configdrive.__all__:
         assert getattr(configdrive, name)

@@ -13,6 +13,7 @@ from libironic_disk.errors import LayoutInvalid
 from libironic_disk.pure.disks.sizes import Exact, Remaining, Size, size_problems
 from libironic_disk.pure.roles import Architecture, Attribute, Role
 from libironic_disk.pure.tables.model import TableKind
+from libironic_disk.pure.words import settle
 from libironic_disk.units import KIB, MIB, in_words
 
 
@@ -79,6 +80,9 @@ class PartitionSpec:
         mount_point: where a data volume is to be mounted; recorded, not acted upon here.
         attributes: GPT attribute bits.
         keep: the partition must already be on the disk, exactly so, and its contents survive.
+
+    Raises:
+        LayoutInvalid: a field has another type; an enumeration's words are as good as its members.
     """
 
     role: Role
@@ -91,6 +95,7 @@ class PartitionSpec:
     keep: bool = False
 
     def __post_init__(self) -> None:
+        settle(self)
         if not self.name:
             object.__setattr__(self, "name", self.role.value)
 
@@ -100,12 +105,18 @@ class Layout:
     """A whole disk: its kind of table and its partitions in their order on the disk.
 
     ``seed`` makes every identity follow from it (:mod:`libironic_disk.pure.disks.ids`); without one they are random.
+
+    Raises:
+        LayoutInvalid: a field has another type; an enumeration's words are as good as its members.
     """
 
     table: TableKind
     partitions: tuple[PartitionSpec, ...]
     architecture: Architecture = Architecture.X86_64
     seed: bytes | None = None
+
+    def __post_init__(self) -> None:
+        settle(self)
 
     def check(self) -> None:
         """Find every contradiction that needs no disk to be seen.

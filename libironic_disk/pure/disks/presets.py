@@ -9,6 +9,7 @@ from libironic_disk.pure.disks.layout import FileSystem, Layout, PartitionSpec
 from libironic_disk.pure.disks.sizes import Exact, Remaining, Size, mib
 from libironic_disk.pure.roles import Architecture, Firmware, Role
 from libironic_disk.pure.tables.model import TableKind
+from libironic_disk.pure.words import as_word, check_type
 from libironic_disk.units import MIB, align_up
 
 ESP_MIB: Final = 550
@@ -75,7 +76,7 @@ def ironic_layout(
         seed: makes every identity follow from it.
 
     Raises:
-        LayoutInvalid: a negative size, or no such file system.
+        LayoutInvalid: a negative size, no such file system, or an argument of another type.
     """
     sizes = {
         "root_mb": root_mb,
@@ -84,7 +85,11 @@ def ironic_layout(
         "config_drive_bytes": config_drive_bytes,
     }
     _check_request(sizes, ephemeral_format)
-    kind = table or (TableKind.GPT if firmware is Firmware.UEFI else TableKind.MBR)
+    check_type(bool, preserve_ephemeral, "preserve_ephemeral")
+    firmware = as_word(Firmware, firmware, "firmware")
+    architecture = as_word(Architecture, architecture, "architecture")
+    usual = TableKind.GPT if firmware is Firmware.UEFI else TableKind.MBR
+    kind = usual if table is None else as_word(TableKind, table, "table")
     partitions = list(_firmware_partitions(firmware, kind, architecture))
     if ephemeral_mb:
         partitions.append(ephemeral(mib(ephemeral_mb), FileSystem(ephemeral_format), keep=preserve_ephemeral))
@@ -99,6 +104,9 @@ def ironic_layout(
 
 
 def _check_request(sizes: dict[str, int | None], ephemeral_format: str) -> None:
+    for name, value in sizes.items():
+        if name != "root_mb" or value is not None:
+            check_type(int, value, name)
     problems = [f"{name} is {value}: it must not be negative" for name, value in sizes.items() if (value or 0) < 0]
     if sizes["root_mb"] == 0:
         problems.append("root_mb is 0: it must be positive")

@@ -25,8 +25,10 @@ def encoded_limit(limit: int) -> int:
     return limit * 3 // 2 + _PIECE
 
 
-def decode_base64(text: bytes) -> bytes:
+def decode_base64(text: bytes, *, hint: str = "") -> bytes:
     """Decode standard base64 (RFC 4648 section 4) strictly; white space anywhere is no part of it.
+
+    ``hint`` is put at the end of the error's reason.
 
     Raises:
         ConfigDriveInvalid: any other foreign byte, wrong padding, or nothing at all.
@@ -37,7 +39,7 @@ def decode_base64(text: bytes) -> bytes:
     if stripped and len(stripped) % 4 == 0 and not stripped.endswith(b"==="):
         with suppress(binascii.Error):
             return binascii.a2b_base64(stripped, strict_mode=True)
-    raise ConfigDriveInvalid(reason="it is neither an ISO 9660 or FAT image nor gzip nor base64")
+    raise ConfigDriveInvalid(reason=f"it is neither an ISO 9660 or FAT image nor gzip nor base64{hint}")
 
 
 def gunzip(data: bytes, *, limit: int) -> bytes:

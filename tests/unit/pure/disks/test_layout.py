@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import cast
 
 import pytest
 
 from libironic_disk.errors import LayoutInvalid
 from libironic_disk.pure.disks.layout import LABEL_BYTES, MOST_PARTITIONS, SMALLEST, FileSystem, Layout, PartitionSpec
-from libironic_disk.pure.disks.presets import bios_boot, config_drive, ephemeral, esp, root, swap
+from libironic_disk.pure.disks.presets import bios_boot, config_drive, ephemeral, esp, ironic_layout, root, swap
 from libironic_disk.pure.disks.sizes import Exact, Percent, Remaining, mib
-from libironic_disk.pure.roles import Attribute, Role
+from libironic_disk.pure.roles import Architecture, Attribute, Role
 from libironic_disk.pure.tables.model import TableKind
 from libironic_disk.units import GIB, KIB, MIB
 
@@ -201,3 +203,68 @@ def test_attributes_belong_to_a_gpt() -> None:
     spec = replace(root(mib(GIB // MIB)), attributes=frozenset({Attribute.GROW_FILE_SYSTEM}))
     accept(spec, table=GPT)
     assert problems_of(spec, table=MBR) == ["partition 'root': an MBR has no attribute bits"]
+
+
+# What a caller without a type checker does.
+untyped_spec = cast("Callable[..., PartitionSpec]", PartitionSpec)
+untyped_layout = cast("Callable[..., Layout]", Layout)
+untyped_preset = cast("Callable[..., Layout]", ironic_layout)
+
+
+def test_words_are_as_good_as_members() -> None:
+    spec = untyped_spec(role="data", size=LARGE, filesystem="ext4", attributes=["no-auto"])
+    assert spec.role is Role.DATA
+    assert spec.filesystem is FileSystem.EXT4
+    assert [type(each) for each in spec.attributes] == [Attribute]
+    layout = untyped_layout(table="mbr", partitions=[root()], architecture="aarch64")
+    assert layout.table is MBR
+    assert layout.architecture is Architecture.AARCH64
+    assert layout == Layout(table=MBR, partitions=(root(),), architecture=Architecture.AARCH64)
+
+
+def test_the_preset_takes_words() -> None:
+    words = untyped_preset(firmware="bios", table="gpt", architecture="x86_64", root_mb=400)
+    assert [spec.role for spec in words.partitions] == [Role.BIOS_BOOT, Role.ROOT]
+    assert words.table is GPT
+
+
+@pytest.mark.parametrize(
+    ("make", "values", "problems"),
+    [
+        (
+            untyped_spec,
+            {"role": "rot", "size": "20 GiB", "filesystem": "zfs", "attributes": "no-auto", "keep": 1},
+            (
+                "role is 'rot': it must be one of esp, bios-boot, prep, multiboot, ephemeral, swap, config-drive, root, "
+                "data",
+                "size is a str: it must be an Exact or Percent or Remaining",
+                "filesystem is 'zfs': it must be one of btrfs, ext2, ext3, ext4, swap, vfat, xfs",
+                "attributes is a str: it must be a frozenset",
+                "keep is an int: it must be a bool",
+            ),
+        ),
+        (
+            untyped_layout,
+            {"table": "msdos", "partitions": [{}], "architecture": "arm", "seed": "s"},
+            (
+                "table is 'msdos': it must be one of gpt, mbr",
+                "each of partitions is a dict: it must be a PartitionSpec",
+                "architecture is 'arm': it must be one of aarch64, ppc64le, riscv64, s390x, x86_64",
+                "seed is a str: it must be a bytes",
+            ),
+        ),
+        (untyped_preset, {"table": "dos"}, ("table is 'dos': it must be one of gpt, mbr",)),
+        (untyped_preset, {"table": ""}, ("table is '': it must be one of gpt, mbr",)),
+        (untyped_preset, {"firmware": "efi"}, ("firmware is 'efi': it must be one of bios, uefi",)),
+        (untyped_preset, {"swap_mb": "5"}, ("swap_mb is a str: it must be an int",)),
+        (untyped_preset, {"root_mb": True}, ("root_mb is a bool: it must be an int",)),
+        (untyped_preset, {"preserve_ephemeral": "no"}, ("preserve_ephemeral is a str: it must be a bool",)),
+        (untyped_preset, {"seed": "s"}, ("seed is a str: it must be a bytes",)),
+    ],
+)
+def test_what_is_no_word_and_no_number_is_refused(
+    make: Callable[..., object], values: dict[str, object], problems: tuple[str, ...]
+) -> None:
+    with pytest.raises(LayoutInvalid) as refused:
+        make(**values)
+    assert refused.value.problems == problems
