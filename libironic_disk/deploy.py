@@ -12,7 +12,6 @@ There is no logic here: each step belongs to the module that it calls.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
@@ -61,7 +60,7 @@ class FirmwareEntry(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeployRequest:
-    """What is to be on a disk.
+    """What is to be on a disk. An enumeration's word is as good as its member; another type raises LayoutInvalid.
 
     Attributes:
         device: the whole disk.
@@ -89,11 +88,6 @@ class DeployRequest:
         menu_timeout: seconds for which GRUB waits.
         serial: a serial port for GRUB's menu.
         spool_dir: where a qcow2 stream is kept while it is decoded.
-
-    Raises:
-        LayoutInvalid: a field has another type; an enumeration's words are as good as its members.
-        ImageRefused: the image is neither a path nor a stream.
-        KernelParametersInvalid: they were given as a text, which can't be read.
     """
 
     device: str
@@ -123,14 +117,7 @@ class DeployRequest:
     spool_dir: Path | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.image, Path) and not callable(getattr(self.image, "read", None)):
-            reason = "a path has to be a pathlib.Path, and anything else an open stream"
-            raise ImageRefused(image=f"given as {type(self.image).__name__}", reason=reason)
-        if isinstance(self.device, os.PathLike):
-            object.__setattr__(self, "device", str(self.device))
-        if isinstance(self.kernel_parameters, str):
-            object.__setattr__(self, "kernel_parameters", KernelParameters.parse(self.kernel_parameters))
-        settle(self)
+        settle(self, readers={"device": (Path, str), "kernel_parameters": (str, KernelParameters.parse)})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from libironic_disk.errors import DiskError, SourceFailed
 from libironic_disk.machine.images.sources import Data, Piece
 
 
+@runtime_checkable
 class Readable(Protocol):
     """What is needed of a stream."""
 
