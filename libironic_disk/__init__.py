@@ -10,7 +10,7 @@ What is named here is the public interface, and so is what the modules above nam
 
 from libironic_disk import configdrive, deploy, filesystems, grub, images, partitioner
 from libironic_disk.configdrive import ConfigDrive, Metadata
-from libironic_disk.deploy import BootLoader, DeployPlan, DeployRequest, FirmwareEntry
+from libironic_disk.deploy import DeployPlan
 from libironic_disk.errors import DiskError, DiskState
 from libironic_disk.events import (
     BytesMoved,
@@ -36,6 +36,7 @@ from libironic_disk.pure.ranges import ByteRange
 from libironic_disk.pure.report import DeployedPartition, DeployResult
 from libironic_disk.pure.roles import Architecture, Attribute, Firmware, Role
 from libironic_disk.pure.tables.model import Extent, FoundPartition, FoundTable, TableKind
+from libironic_disk.request import BootLoader, DeployRequest, FirmwareEntry
 
 __all__ = [
     "Action",

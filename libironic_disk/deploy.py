@@ -13,8 +13,7 @@ There is no logic here: each step belongs to the module that it calls.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from enum import StrEnum
+from dataclasses import dataclass
 from pathlib import Path
 
 from libironic_disk import configdrive, filesystems, grub, images, partitioner
@@ -22,102 +21,18 @@ from libironic_disk.configdrive import ConfigDrive
 from libironic_disk.errors import BootImpossible, DiskState, ImageRefused, LayoutInvalid, leaving
 from libironic_disk.events import Cancellation, EventSink, Phase, ignore, phase
 from libironic_disk.filesystems import Probed
-from libironic_disk.grub import BootInstalled, BootPlan, RootPartition, SerialConsole
-from libironic_disk.images import ImageFormat, ImageType, InspectedImage, Readable
+from libironic_disk.grub import BootInstalled, BootPlan, RootPartition
+from libironic_disk.images import ImageType, InspectedImage
 from libironic_disk.machine import process
 from libironic_disk.machine.disks import sysfs
 from libironic_disk.machine.disks.staging import StagedDisk
-from libironic_disk.machine.http import DEFAULT_POLICY, HttpPolicy
-from libironic_disk.pure.boot.kernelparams import KernelParameters
 from libironic_disk.pure.disks import drawing
 from libironic_disk.pure.disks.facts import DiskFacts, DiskKind
-from libironic_disk.pure.disks.layout import FileSystem, Layout
+from libironic_disk.pure.disks.layout import FileSystem
 from libironic_disk.pure.disks.planning import Existing, Plan, PlannedPartition
-from libironic_disk.pure.disks.presets import ironic_layout
 from libironic_disk.pure.report import DeployedPartition, DeployResult
-from libironic_disk.pure.roles import Architecture, Firmware, Role
-from libironic_disk.pure.tables.model import TableKind
-from libironic_disk.pure.words import settle
-
-
-class BootLoader(StrEnum):
-    """What starts the kernel of the deployed image."""
-
-    GRUB = "grub"
-    """A GRUB of ours on the disk."""
-    NONE = "none"
-    """Nothing on the disk, the machine boots over the network or from virtual media."""
-
-
-class FirmwareEntry(StrEnum):
-    """Whether the firmware of the machine that runs this is told of the new system."""
-
-    AUTO = "auto"
-    """Under UEFI, where there are EFI variables and the disk is one of this machine's."""
-    NEVER = "never"
-    """As for a disk that another machine will boot from."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeployRequest:
-    """What is to be on a disk. An enumeration's word is as good as its member; another type raises LayoutInvalid.
-
-    Attributes:
-        device: the whole disk.
-        file_sector_size: says that ``device`` is a plain file, to be a disk with sectors of so many bytes.
-        image: a partition image, as a file or an open stream.
-        image_format: what it was declared to be; None accepts raw and qcow2.
-        image_type: whole-disk images are refused here.
-        image_size: how many bytes a stream will give, where that is known.
-        layout: the partitions; None for Ironic's, made from the seven fields that follow.
-        root_mb: MiB for the root partition; None for all that remains.
-        swap_mb: MiB of swap; 0 for none.
-        ephemeral_mb: MiB for the ephemeral volume; 0 for none.
-        ephemeral_format: its file system.
-        preserve_ephemeral: keep what is in it.
-        table: GPT or MBR; None for GPT under UEFI and MBR under BIOS.
-        seed: makes every identity follow from it.
-        config_drive: in any form that :func:`libironic_disk.configdrive.load` takes.
-        config_drive_limit: how many bytes it may have.
-        http_policy: how a config drive's URL is read.
-        firmware: what will start the machine.
-        architecture: of the machine.
-        boot_loader: whether the disk gets a GRUB.
-        firmware_entry: whether this machine's firmware is told.
-        kernel_parameters: for the image's kernel.
-        menu_timeout: seconds for which GRUB waits.
-        serial: a serial port for GRUB's menu.
-        spool_dir: where a qcow2 stream is kept while it is decoded.
-    """
-
-    device: str
-    image: Path | Readable
-    file_sector_size: int | None = None
-    image_format: ImageFormat | None = None
-    image_type: ImageType = ImageType.PARTITION
-    image_size: int | None = None
-    layout: Layout | None = None
-    root_mb: int | None = None
-    swap_mb: int = 0
-    ephemeral_mb: int = 0
-    ephemeral_format: str = FileSystem.EXT4
-    preserve_ephemeral: bool = False
-    table: TableKind | None = None
-    seed: bytes | None = None
-    config_drive: configdrive.Source | None = None
-    config_drive_limit: int = configdrive.DEFAULT_LIMIT
-    http_policy: HttpPolicy = DEFAULT_POLICY
-    firmware: Firmware = Firmware.UEFI
-    architecture: Architecture = Architecture.X86_64
-    boot_loader: BootLoader = BootLoader.GRUB
-    firmware_entry: FirmwareEntry = FirmwareEntry.AUTO
-    kernel_parameters: KernelParameters = field(default_factory=KernelParameters)
-    menu_timeout: int = 5
-    serial: SerialConsole | None = None
-    spool_dir: Path | None = None
-
-    def __post_init__(self) -> None:
-        settle(self, readers={"device": (Path, str), "kernel_parameters": (str, KernelParameters.parse)})
+from libironic_disk.pure.roles import Firmware, Role
+from libironic_disk.request import BootLoader, DeployRequest, FirmwareEntry, layout_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,7 +96,8 @@ def plan(request: DeployRequest, *, cancel: Cancellation | None = None) -> Deplo
     image = images.inspect(request.image, declared=request.image_format, size=request.image_size, cancel=cancel)
     if request.image_type is not ImageType.PARTITION:
         raise ImageRefused(image=image.name, reason="it is a whole-disk image, and a partition image is deployed here")
-    wanted = partitioner.plan(_layout(request, drive), facts, existing=Existing.REPLACE)
+    layout = layout_of(request, config_drive_bytes=drive.size if drive else 0)
+    wanted = partitioner.plan(layout, facts, existing=Existing.REPLACE)
     _check_rooms(wanted, image, drive)
     _check_contents(image, request, cancel)
     boot = _boot(request, facts, wanted) if request.boot_loader is BootLoader.GRUB else None
@@ -227,33 +143,6 @@ def apply(
         disk.commit(installed.head if installed else ())
         warnings = _tell_firmware(wanted)
         return _result(wanted, disk, root, installed, warnings)
-
-
-def _layout(request: DeployRequest, drive: ConfigDrive | None) -> Layout:
-    if request.layout is not None:
-        _check_nothing_beside(request)
-        return request.layout
-    return ironic_layout(
-        root_mb=request.root_mb,
-        swap_mb=request.swap_mb,
-        ephemeral_mb=request.ephemeral_mb,
-        ephemeral_format=request.ephemeral_format,
-        preserve_ephemeral=request.preserve_ephemeral,
-        config_drive_bytes=drive.size if drive else 0,
-        firmware=request.firmware,
-        table=request.table,
-        architecture=request.architecture,
-        seed=request.seed,
-    )
-
-
-def _check_nothing_beside(request: DeployRequest) -> None:
-    """Refuse what would be ignored: who asks for both a layout and, say, a kept volume would lose that volume."""
-    names = ("root_mb", "swap_mb", "ephemeral_mb", "ephemeral_format", "preserve_ephemeral", "table", "seed")
-    defaults = {each.name: each.default for each in fields(DeployRequest)}
-    both = tuple(name for name in names if getattr(request, name) != defaults[name])
-    if both:
-        raise LayoutInvalid(problems=tuple(f"{name} was given beside a layout, which has to say it" for name in both))
 
 
 def _check_rooms(wanted: Plan, image: InspectedImage, drive: ConfigDrive | None) -> None:

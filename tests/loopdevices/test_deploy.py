@@ -13,7 +13,6 @@ import pytest
 
 from lab.systemdisk import FILES
 from libironic_disk import deploy
-from libironic_disk.deploy import BootLoader, DeployRequest
 from libironic_disk.errors import (
     BootImpossible,
     Cancelled,
@@ -40,6 +39,7 @@ from libironic_disk.pure.disks.presets import esp, root, swap
 from libironic_disk.pure.disks.sizes import mib
 from libironic_disk.pure.roles import Firmware, Role
 from libironic_disk.pure.tables.model import TableKind
+from libironic_disk.request import BootLoader, DeployRequest
 from libironic_disk.units import GIB, MIB
 from tests.conftest import Bench
 from tests.support import oracles

@@ -11,7 +11,6 @@ import pytest
 
 from lab.systemdisk import BIOS_BOOT, FILES, SystemDisk, system_disk
 from libironic_disk import deploy, grub
-from libironic_disk.deploy import DeployRequest
 from libironic_disk.errors import BootImpossible, PathFailed
 from libironic_disk.machine import process
 from libironic_disk.machine.boot import grub_reading
@@ -20,6 +19,7 @@ from libironic_disk.machine.trees.rootfs import RootDir
 from libironic_disk.pure.disks.layout import FileSystem
 from libironic_disk.pure.roles import Architecture, Firmware
 from libironic_disk.pure.tables.model import TableKind
+from libironic_disk.request import DeployRequest
 from libironic_disk.units import GIB, MIB
 from tests.conftest import Bench
 from tests.support import oracles

@@ -8,11 +8,11 @@ from lab import cache_directory
 from lab.debian import DebianImage, build_partition_image, parse_deploy_report
 from lab.qemu import booted
 from libironic_disk import deploy
-from libironic_disk.deploy import DeployRequest
 from libironic_disk.grub import SerialConsole
 from libironic_disk.pure.boot.kernelparams import KernelParameters
 from libironic_disk.pure.roles import Firmware, Role
 from libironic_disk.pure.tables.model import TableKind
+from libironic_disk.request import DeployRequest
 from libironic_disk.units import GIB
 from tests.conftest import Bench
 from tests.support import oracles

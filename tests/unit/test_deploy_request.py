@@ -10,7 +10,6 @@ from typing import cast
 import pytest
 
 from libironic_disk import grub, partitioner
-from libironic_disk.deploy import BootLoader, DeployRequest, FirmwareEntry
 from libironic_disk.errors import KernelParametersInvalid, LayoutInvalid
 from libironic_disk.images import ImageFormat, ImageType
 from libironic_disk.pure.boot.kernelparams import KernelParameters
@@ -19,6 +18,7 @@ from libironic_disk.pure.disks.layout import Layout
 from libironic_disk.pure.disks.presets import root
 from libironic_disk.pure.roles import Architecture, Firmware
 from libironic_disk.pure.tables.model import TableKind
+from libironic_disk.request import BootLoader, DeployRequest, FirmwareEntry
 
 # What a caller without a type checker does.
 untyped = cast("Callable[..., DeployRequest]", DeployRequest)
