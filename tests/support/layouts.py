@@ -47,6 +47,12 @@ def sizes(draw: st.DrawFn, largest: int, least: int) -> Size:
             return Remaining(minimum=minimum, maximum=maximum)
 
 
+def _usable(label: str) -> str:
+    """Take away what a label must not begin or end with, until nothing of it is left: dashes may hide white space."""
+    bare = label.strip().lstrip("-")
+    return label if bare == label else _usable(bare)
+
+
 @st.composite
 def partitions(
     draw: st.DrawFn, role: Role, table: TableKind, kinds: Sequence[FileSystem], largest: int
@@ -64,7 +70,7 @@ def partitions(
         role=role,
         size=draw(sizes(largest, SMALLEST[chosen] if chosen else 1)),
         filesystem=chosen,
-        label=label.lstrip("-").strip(),
+        label=_usable(label),
         attributes=draw(st.frozensets(st.sampled_from(Attribute))) if table is TableKind.GPT else frozenset(),
     )
 
