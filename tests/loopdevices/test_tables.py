@@ -20,6 +20,7 @@ from tests.unit.pure.tables.oracles import (
     partuuids_by_libblkid,
     ranges_by_parted,
     run,
+    run_parted,
     seen_by_sfdisk,
     verify_by_sfdisk,
     verify_by_sgdisk,
@@ -118,7 +119,7 @@ def test_a_gpt_of_theirs_is_ours_too(bench: Bench, sector_size: int, maker: str)
             run("sgdisk", "--new=1:0:+4M", "--new=2:0:0", "--change-name=2:zwei", disk.node)
         case _:
             parts = ("mkpart", "one", "1MiB", "9MiB", "mkpart", "two", "9MiB", "100%")
-            run("parted", "--script", disk.node, "mklabel", "gpt", *parts)
+            run_parted(disk.node, "mklabel", "gpt", *parts)
     assert_all_agree(disk, {1, 2})
 
 
@@ -132,6 +133,6 @@ def test_an_mbr_of_theirs_is_ours_too(bench: Bench, sector_size: int, maker: str
     else:
         parts = ["mkpart", "primary", "1MiB", "9MiB", "mkpart", "extended", "9MiB", "100%"]
         parts += ["mkpart", "logical", "10MiB", "20MiB", "mkpart", "logical", "30MiB", "40MiB"]
-        run("parted", "--script", disk.node, "mklabel", "msdos", *parts)
+        run_parted(disk.node, "mklabel", "msdos", *parts)
         numbers = {1, 5, 6}
     assert_all_agree(disk, numbers)
