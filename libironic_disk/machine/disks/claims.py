@@ -18,7 +18,7 @@ from pathlib import Path
 from libironic_disk.errors import DeviceBusy, DeviceFailed, DeviceLocked, DeviceReadOnly, DiskError
 from libironic_disk.events import Cancellation
 from libironic_disk.machine import process
-from libironic_disk.machine.disks import sysfs
+from libironic_disk.machine.disks import disk_io, sysfs
 from libironic_disk.machine.disks.sysfs import BlockNode
 
 _NAP = 0.005
@@ -106,7 +106,7 @@ def check_unused(disk: BlockNode) -> None:
             if error.errno == errno.EBUSY:
                 unnamed = f"{node} is claimed by a mount in another namespace or by another program"
                 raise DeviceBusy(device=disk.node, users=(unnamed,)) from error
-            if error.errno == errno.EROFS or (error.errno in (errno.EACCES, errno.EPERM) and os.geteuid() == 0):
+            if disk_io.is_write_protected(error):
                 raise DeviceReadOnly(device=disk.node) from error
             raise DeviceFailed(device=node, action="opening", reason=error.strerror or str(error)) from error
 

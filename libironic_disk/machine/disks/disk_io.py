@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterable
 from typing import Final
@@ -90,6 +91,11 @@ def flush(fd: int, device: str) -> None:
         forget(fd)
     except OSError as error:
         raise _failed(device, "flushing", None, error) from error
+
+
+def is_write_protected(error: OSError) -> bool:
+    """Whether a refused opening for writing is the disk's own; EACCES also stands for a missing permission."""
+    return error.errno == errno.EROFS or (error.errno in (errno.EACCES, errno.EPERM) and os.geteuid() == 0)
 
 
 def forget(fd: int) -> None:

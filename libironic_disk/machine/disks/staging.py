@@ -10,7 +10,6 @@ partition that isn't kept.
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -29,6 +28,7 @@ from libironic_disk.events import Cancellation, EventSink, Phase, phase
 from libironic_disk.machine.disks import (
     claims,
     committing,
+    disk_io,
     libparted,
     loop,
     observing,
@@ -223,8 +223,7 @@ def _opened(path: str, mode: int = os.O_RDWR) -> Iterator[int]:
     try:
         fd = os.open(path, mode | os.O_CLOEXEC)
     except OSError as error:
-        # A block device that is write-protected says EACCES, and so does a missing permission.
-        if error.errno == errno.EROFS or (error.errno in (errno.EACCES, errno.EPERM) and os.geteuid() == 0):
+        if disk_io.is_write_protected(error):
             raise DeviceReadOnly(device=path) from error
         raise DeviceFailed(device=path, action="opening", reason=error.strerror or str(error)) from error
     try:
