@@ -2,13 +2,13 @@
 
 The whole job is :func:`libironic_disk.deploy.deploy`. Its parts can be called by themselves, always in the order
 observe, plan, apply: see :mod:`~libironic_disk.partitioner`, :mod:`~libironic_disk.images`,
-:mod:`~libironic_disk.configdrive`, :mod:`~libironic_disk.filesystems` and :mod:`~libironic_disk.grub`. Every error is
-a :class:`~libironic_disk.errors.DiskError`.
+:mod:`~libironic_disk.wholedisk`, :mod:`~libironic_disk.configdrive`, :mod:`~libironic_disk.filesystems` and
+:mod:`~libironic_disk.grub`. Every error is a :class:`~libironic_disk.errors.DiskError`.
 
 What is named here is the public interface, and so is what the modules above name; everything else may change.
 """
 
-from libironic_disk import configdrive, deploy, filesystems, grub, images, partitioner
+from libironic_disk import configdrive, deploy, filesystems, grub, images, partitioner, wholedisk
 from libironic_disk.configdrive import ConfigDrive, Metadata
 from libironic_disk.deploy import DeployPlan
 from libironic_disk.errors import DiskError, DiskState
@@ -21,7 +21,17 @@ from libironic_disk.events import (
     PhaseFinished,
     PhaseStarted,
 )
-from libironic_disk.images import ImageFormat, ImageType, InspectedImage, infer_image_type
+from libironic_disk.images import (
+    Algorithm,
+    Checksum,
+    Engine,
+    ImageFormat,
+    ImageType,
+    InspectedImage,
+    Location,
+    Proof,
+    infer_image_type,
+)
 from libironic_disk.machine.disks.staging import StagedDisk
 from libironic_disk.pure.boot.kernelparams import KernelParameters
 from libironic_disk.pure.disks.alignment import Alignment
@@ -37,9 +47,11 @@ from libironic_disk.pure.report import DeployedPartition, DeployResult
 from libironic_disk.pure.roles import Architecture, Attribute, Firmware, Role
 from libironic_disk.pure.tables.model import Extent, FoundPartition, FoundTable, TableKind
 from libironic_disk.request import BootLoader, DeployRequest, FirmwareEntry
+from libironic_disk.wholedisk import WholeDiskPlan, WholeDiskWritten
 
 __all__ = [
     "Action",
+    "Algorithm",
     "Alignment",
     "Architecture",
     "Attribute",
@@ -47,6 +59,7 @@ __all__ = [
     "ByteRange",
     "BytesMoved",
     "Cancellation",
+    "Checksum",
     "ConfigDrive",
     "DeployPlan",
     "DeployRequest",
@@ -56,6 +69,7 @@ __all__ = [
     "DiskFacts",
     "DiskKind",
     "DiskState",
+    "Engine",
     "Event",
     "EventSink",
     "Exact",
@@ -73,6 +87,7 @@ __all__ = [
     "InspectedImage",
     "KernelParameters",
     "Layout",
+    "Location",
     "Metadata",
     "PartitionSpec",
     "Percent",
@@ -81,12 +96,15 @@ __all__ = [
     "PhaseStarted",
     "Plan",
     "PlannedPartition",
+    "Proof",
     "Remaining",
     "Role",
     "Signature",
     "StagedDisk",
     "TableKind",
     "Topology",
+    "WholeDiskPlan",
+    "WholeDiskWritten",
     "as_svg",
     "as_text",
     "configdrive",
@@ -103,4 +121,5 @@ __all__ = [
     "partitioner",
     "plan_from_json",
     "plan_to_json",
+    "wholedisk",
 ]

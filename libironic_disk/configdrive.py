@@ -24,8 +24,7 @@ from libironic_disk.errors import ConfigDriveInvalid, ConfigDriveTooLarge, Sourc
 from libironic_disk.machine import http
 from libironic_disk.machine.drives import fat_image, iso_image
 from libironic_disk.machine.http import HttpPolicy
-from libironic_disk.machine.images.sources import Data
-from libironic_disk.machine.images.writer import open_target
+from libironic_disk.machine.images.target import open_target
 from libironic_disk.pure.drives import fat, iso9660
 from libironic_disk.pure.drives import metadata as contents
 from libironic_disk.pure.drives.metadata import Metadata
@@ -160,9 +159,9 @@ def place(drive: ConfigDrive, node: str, *, capacity: int) -> None:
     Raises:
         DeviceFailed: the partition is too small, or couldn't be written.
     """
-    with open_target(node, capacity=capacity) as writer:
-        writer.put(Data(offset=0, data=memoryview(drive.data)))
-        writer.flush()
+    with open_target(node, capacity=capacity) as target:
+        target.write(0, memoryview(drive.data))
+        target.flush()
 
 
 def _fat(files: Mapping[str, bytes], sector_size: int, tempdir: Path | None) -> ConfigDrive:

@@ -1,4 +1,4 @@
-"""A partition image on a disk that boots: everything planned, then applied in order.
+"""An image on a disk that boots: everything planned, then applied in order.
 
 :func:`plan` looks at the disk, the image and the config drive, and refuses whatever can be refused before the first
 write. :func:`apply` does what was planned, the table and the boot code last. :func:`deploy` is the one after the
@@ -7,7 +7,8 @@ other::
     result = deploy(DeployRequest(device="/dev/sda", image=Path("debian.qcow2"), swap_mb=1024))
     print(result.root_uuid)
 
-There is no logic here: each step belongs to the module that it calls.
+A partition image gets partitions and a boot loader, a whole-disk image has its own. There is no logic here: each step
+belongs to the module that it calls.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from libironic_disk import configdrive, filesystems, grub, images, partitioner
+from libironic_disk import configdrive, filesystems, grub, images, partitioner, wholedisk
 from libironic_disk.configdrive import ConfigDrive
 from libironic_disk.errors import BootImpossible, DiskState, ImageRefused, LayoutInvalid, leaving
 from libironic_disk.events import Cancellation, EventSink, Phase, ignore, phase
@@ -32,7 +33,8 @@ from libironic_disk.pure.disks.layout import FileSystem
 from libironic_disk.pure.disks.planning import Existing, Plan, PlannedPartition
 from libironic_disk.pure.report import DeployedPartition, DeployResult
 from libironic_disk.pure.roles import Firmware, Role
-from libironic_disk.request import BootLoader, DeployRequest, FirmwareEntry, layout_of
+from libironic_disk.request import BootLoader, DeployRequest, FirmwareEntry, check_root_only, layout_of
+from libironic_disk.wholedisk import WholeDiskPlan, WholeDiskWritten
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,13 +42,15 @@ class DeployPlan:
     """Everything that was decided; printing it shows it."""
 
     request: DeployRequest
-    disk: Plan
+    disk: Plan | WholeDiskPlan
     image: InspectedImage
     drive: ConfigDrive | None
     boot: BootPlan | None
 
     def __str__(self) -> str:
         """Return the plan for people."""
+        if isinstance(self.disk, WholeDiskPlan):
+            return str(self.disk)
         boot = "no boot loader on the disk" if self.boot is None else str(self.boot)
         return f"{drawing.as_text(self.disk)}\nroot gets the {self.image.format} image {self.image.name}\n{boot}"
 
@@ -59,7 +63,7 @@ def deploy(
     lock_timeout: float = partitioner.LOCK_TIMEOUT,
     lock_path: Path | None = None,
 ) -> DeployResult:
-    """Put a partition image on a disk so that the machine boots it.
+    """Put an image on a disk so that the machine boots it.
 
     Args:
         request: what is to be on the disk.
@@ -83,19 +87,20 @@ def plan(request: DeployRequest, *, cancel: Cancellation | None = None) -> Deplo
         RequestError: the request can't be carried out; the classes below it say why.
         DeviceError: the disk isn't one, or can't be read.
         SourceFailed: the image or the config drive can't be read.
+        ImageDamaged: the image can't be unpacked, or ends too early, as far as it was looked at.
         ProgramError: qemu-img could not look into the image, or the config drive could not be built.
         Cancelled: the caller wished so.
     """
     facts = partitioner.observe(request.device, file_sector_size=request.file_sector_size)
+    if request.image_type is ImageType.WHOLE_DISK:
+        return _plan_whole_disk(request, facts, cancel)
     drive = None
     if request.config_drive is not None:
         limit, sector_size = request.config_drive_limit, facts.topology.sector_size
         drive = configdrive.load(
             request.config_drive, limit=limit, sector_size=sector_size, http_policy=request.http_policy
         )
-    image = images.inspect(request.image, declared=request.image_format, size=request.image_size, cancel=cancel)
-    if request.image_type is not ImageType.PARTITION:
-        raise ImageRefused(image=image.name, reason="it is a whole-disk image, and a partition image is deployed here")
+    image = _inspected(request, cancel)
     layout = layout_of(request, config_drive_bytes=drive.size if drive else 0)
     wanted = partitioner.plan(layout, facts, existing=Existing.REPLACE)
     _check_rooms(wanted, image, drive)
@@ -122,13 +127,23 @@ def apply(
         DiskError: any of them. Its ``disk`` says in which state the disk was left.
     """
     switch = cancel or Cancellation()
+    if isinstance(wanted.disk, WholeDiskPlan):
+        written = wholedisk.apply(
+            wanted.disk,
+            sink=sink,
+            cancel=switch,
+            lock_timeout=lock_timeout,
+            lock_path=lock_path,
+            verify=wanted.request.verify,
+        )
+        return _result_of_whole_disk(written)
     with partitioner.stage(
         wanted.disk, sink=sink, cancel=switch, lock_timeout=lock_timeout, lock_path=lock_path
     ) as disk:
         partitioner.make_filesystems(disk, sink=sink, cancel=switch)
         if wanted.drive is not None:
             with phase(sink, Phase.CONFIG_DRIVE):
-                part = _required(wanted.disk, Role.CONFIG_DRIVE)
+                part = _required(disk.plan, Role.CONFIG_DRIVE)
                 configdrive.place(wanted.drive, disk.nodes[part.number], capacity=part.size)
         with phase(sink, Phase.IMAGE, wanted.image.name):
             _write_image(wanted, disk, sink, switch)
@@ -141,8 +156,26 @@ def apply(
             with phase(sink, Phase.BOOT_LOADER, str(wanted.boot.firmware)):
                 installed = _install_grub(wanted.boot, disk, root, switch)
         disk.commit(installed.head if installed else ())
-        warnings = _tell_firmware(wanted)
-        return _result(wanted, disk, root, installed, warnings)
+        warnings = _tell_firmware(wanted.request, wanted.boot, disk.plan)
+        return _result(disk, root, installed, warnings)
+
+
+def _inspected(request: DeployRequest, cancel: Cancellation | None) -> InspectedImage:
+    return images.inspect(
+        request.image,
+        declared=request.image_format,
+        checksum=request.image_checksum,
+        engine=request.image_engine,
+        size=request.image_size,
+        policy=request.image_policy,
+        cancel=cancel,
+    )
+
+
+def _plan_whole_disk(request: DeployRequest, facts: DiskFacts, cancel: Cancellation | None) -> DeployPlan:
+    check_root_only(request)
+    image = _inspected(request, cancel)
+    return DeployPlan(request=request, disk=wholedisk.plan(image, facts), image=image, drive=None, boot=None)
 
 
 def _check_rooms(wanted: Plan, image: InspectedImage, drive: ConfigDrive | None) -> None:
@@ -201,7 +234,7 @@ def _boot(request: DeployRequest, facts: DiskFacts, wanted: Plan) -> BootPlan:
 
 
 def _write_image(wanted: DeployPlan, disk: StagedDisk, sink: EventSink, cancel: Cancellation) -> None:
-    part = _required(wanted.disk, Role.ROOT)
+    part = _required(disk.plan, Role.ROOT)
     images.write_image(
         wanted.image,
         disk.nodes[part.number],
@@ -209,6 +242,7 @@ def _write_image(wanted: DeployPlan, disk: StagedDisk, sink: EventSink, cancel: 
         sink=sink,
         cancel=cancel,
         spool_dir=wanted.request.spool_dir,
+        verify=wanted.request.verify,
     )
 
 
@@ -233,36 +267,53 @@ def _install_grub(boot: BootPlan, disk: StagedDisk, root: Probed, cancel: Cancel
     )
 
 
-def _tell_firmware(wanted: DeployPlan) -> tuple[str, ...]:
-    esp = wanted.disk.partition(Role.ESP)
-    if wanted.boot is None or wanted.boot.firmware is not Firmware.UEFI or esp is None:
+def _tell_firmware(request: DeployRequest, boot: BootPlan | None, disk: Plan) -> tuple[str, ...]:
+    esp = disk.partition(Role.ESP)
+    if boot is None or boot.firmware is not Firmware.UEFI or esp is None:
         return ()
-    if wanted.request.firmware_entry is FirmwareEntry.NEVER or wanted.disk.kind is DiskKind.PLAIN_FILE:
+    if request.firmware_entry is FirmwareEntry.NEVER or disk.kind is DiskKind.PLAIN_FILE:
         return ()
-    if sysfs.is_lent(wanted.disk.device):
+    if sysfs.is_lent(disk.device):
         return ()
-    return grub.register(wanted.boot, esp_number=esp.number, esp_partuuid=esp.uuid, label="libironic_disk").warnings
+    return grub.register(boot, esp_number=esp.number, esp_partuuid=esp.uuid, label="libironic_disk").warnings
 
 
-def _result(
-    wanted: DeployPlan,
-    disk: StagedDisk,
-    root: Probed,
-    installed: BootInstalled | None,
-    warnings: tuple[str, ...],
-) -> DeployResult:
-    is_file = wanted.disk.kind is DiskKind.PLAIN_FILE
-    kept = {part.number: filesystems.read(disk.nodes[part.number]) for part in wanted.disk.partitions if part.keep}
+def _result(disk: StagedDisk, root: Probed, installed: BootInstalled | None, warnings: tuple[str, ...]) -> DeployResult:
+    plan = disk.plan
+    is_file = plan.kind is DiskKind.PLAIN_FILE
+    kept = {part.number: filesystems.read(disk.nodes[part.number]) for part in plan.partitions if part.keep}
     partitions = tuple(
-        _deployed(part, "" if is_file else disk.nodes[part.number], root, kept) for part in wanted.disk.partitions
+        _deployed(part, "" if is_file else disk.nodes[part.number], root, kept) for part in plan.partitions
     )
     return DeployResult(
-        device=wanted.disk.device,
-        table=wanted.disk.table,
-        disk_id=wanted.disk.disk_id,
+        device=plan.device,
+        table=plan.table,
+        disk_id=plan.disk_id,
         partitions=partitions,
         boot_entries=tuple(entry.id for entry in installed.entries) if installed else (),
         warnings=(*(installed.notes if installed else ()), *warnings),
+    )
+
+
+def _result_of_whole_disk(written: WholeDiskWritten) -> DeployResult:
+    partitions = tuple(
+        DeployedPartition(
+            number=part.number,
+            name=part.name,
+            role=None,
+            node=written.nodes.get(part.number, ""),
+            start=part.start,
+            size=part.size,
+            partuuid=part.uuid,
+        )
+        for part in (written.table.partitions if written.table else ())
+    )
+    return DeployResult(
+        device=written.device,
+        table=written.table.kind if written.table else None,
+        disk_id=written.disk_id,
+        partitions=partitions,
+        warnings=(*(written.table.problems if written.table else ()), *written.warnings),
     )
 
 

@@ -16,6 +16,7 @@ fields without parsing text::
     │   ├── ImageOrderUnsupported  its parts are in an order that takes more room than there is
     │   ├── FormatMismatch        the image isn't of the format it was declared to be
     │   ├── ImageTooLarge         it doesn't fit where it should be written
+    │   ├── GeometryMismatch      the image's partition table counts in sectors of another size
     │   ├── ChecksumInvalid       not a checksum, or a checksum file that doesn't name the image's one
     │   ├── BootImpossible        firmware, table and disk can't boot together
     │   ├── KernelParametersInvalid  a kernel parameter that can't be passed on as it is
@@ -264,7 +265,23 @@ class ImageTooLarge(RequestError):
     def _sentence(self) -> str:
         return (
             f"image {self.image} unpacks to {in_words(self.wanted)}, {self.target} has {in_words(self.available)}; "
-            "enlarge the partition"
+            "it needs a larger one"
+        )
+
+
+@dataclass(kw_only=True, eq=False)
+class GeometryMismatch(RequestError):
+    """The table of a whole-disk image counts in sectors of ``made_for`` bytes, and the disk has other ones."""
+
+    image: str
+    device: str
+    made_for: int
+    sector_size: int
+
+    def _sentence(self) -> str:
+        return (
+            f"image {self.image} was made for sectors of {self.made_for} bytes, {self.device} has sectors of "
+            f"{self.sector_size}: its partitions would not be found"
         )
 
 

@@ -49,14 +49,17 @@ class PhaseFinished:
 class BytesMoved:
     """How far the copying of bytes has come, in bytes since its start.
 
-    ``done`` counts what was read from the source, ``written`` what went to the target. ``total`` is the source's size
-    where it is known.
+    ``done`` counts what was read from the source, ``written`` the data that went to the target and ``zeroed`` what was
+    made zeros there. ``total`` is the source's size where it is known. ``rate`` is how many bytes of the source were
+    read in a second, over the last few.
     """
 
     phase: Phase
     done: int
     written: int
     total: int | None
+    zeroed: int = 0
+    rate: float = 0.0
 
 
 Event = PhaseStarted | PhaseFinished | BytesMoved

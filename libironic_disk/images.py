@@ -1,51 +1,72 @@
 """Images: what they are, whether they are safe, and writing them to a partition.
 
 :func:`inspect` looks at an image without writing anything and refuses what is unsafe, damaged or not what it was
-declared to be. Only what it returns can be written. :func:`write_image` writes a raw or qcow2 image and returns once
-the device has confirmed every byte.
+declared to be. Only what it returns can be written. :func:`write_image` writes it and returns once the device has
+confirmed every byte.
 
-A raw image flows from its source to the writer, reading ahead. A qcow2 image is decoded by qemu-img; one from a
-stream is kept in an anonymous temporary file first.
+An image flows from wherever it is, through a decoder if it is compressed or qcow2, to the device: in one pass, in
+bounded memory, without a copy. Other formats, and whatever its owner wants decoded so, go through qemu-img.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from libironic_disk.errors import ImageRefused, ImageTooLarge
+from libironic_disk.errors import ImageRefused, ImageTooLarge, SourceFailed
 from libironic_disk.events import Cancellation, EventSink, ignore
 from libironic_disk.machine import process
-from libironic_disk.machine.images import qemu_img
-from libironic_disk.machine.images.contents import Contents, contents_of_qcow2, contents_of_raw
-from libironic_disk.machine.images.inspection import InspectedImage, inspect_file, inspect_stream
-from libironic_disk.machine.images.qemu_img import DEFAULT_LIMITS, QemuLimits, TargetDriver
-from libironic_disk.machine.images.sources.file import LocalFile, local_file
-from libironic_disk.machine.images.sources.stream import Readable, StreamSource
-from libironic_disk.machine.images.writer import open_target
-from libironic_disk.machine.images.writing import Conversion, Meter, spooled, write_raw
-from libironic_disk.pure.images.inspection import ImageFormat
-from libironic_disk.pure.images.qcow2 import Header
+from libironic_disk.machine.http import HttpPolicy
+from libironic_disk.machine.images import contents, opening, qemu_img
+from libironic_disk.machine.images.checksum_file import checksum_from
+from libironic_disk.machine.images.contents import Contents
+from libironic_disk.machine.images.converting import Conversion
+from libironic_disk.machine.images.http_client import Location
+from libironic_disk.machine.images.http_source import IMAGE_POLICY
+from libironic_disk.machine.images.inspection import InspectedImage, inspect_source
+from libironic_disk.machine.images.metering import Meter
+from libironic_disk.machine.images.opening import ImageSource, InspectableSource
+from libironic_disk.machine.images.qemu_img import DEFAULT_LIMITS, Place, QemuLimits, TargetDriver
+from libironic_disk.machine.images.sources.stream import Readable
+from libironic_disk.machine.images.streaming import Proof, proof_of, stream
+from libironic_disk.machine.images.target import open_target
+from libironic_disk.pure.images.checksums import Algorithm, Checksum, parse_checksum
+from libironic_disk.pure.images.compression import Compression
+from libironic_disk.pure.images.inspection import Engine, ImageFormat
+from libironic_disk.pure.words import as_word
 
 __all__ = [
+    "IMAGE_POLICY",
+    "Algorithm",
+    "Checksum",
+    "ChecksumSource",
+    "Compression",
     "Contents",
+    "Engine",
+    "HttpPolicy",
     "ImageFormat",
+    "ImageSource",
     "ImageType",
     "ImageWritten",
     "InspectedImage",
+    "Location",
+    "Proof",
     "QemuLimits",
     "Readable",
     "check_room",
+    "first_bytes",
     "infer_image_type",
     "inspect",
     "look_inside",
     "required_tools",
     "write_image",
 ]
+
+ChecksumSource = Checksum | str | Path | Location
+"""A checksum; a text that is one (``sha256:...``, or a value) or a URL; or the place of a checksum file."""
 
 
 class ImageType(StrEnum):
@@ -86,49 +107,104 @@ class ImageWritten:
     """An image that is on its device, confirmed by the kernel.
 
     ``bytes_read`` were read from the source. ``bytes_written`` is how much of the target, from its start, holds the
-    image now, its zeros included.
+    image now, its zeros included; ``bytes_zeroed`` of it were made zeros without being written. ``proof`` says what
+    shows that the image came whole.
     """
 
     format: ImageFormat
     bytes_read: int
     bytes_written: int
+    bytes_zeroed: int
+    proof: Proof
     seconds: float
 
 
 def inspect(
-    source: Path | Readable,
+    source: ImageSource,
     *,
     declared: ImageFormat | None = None,
+    checksum: ChecksumSource | None = None,
+    engine: Engine = Engine.NATIVE,
     name: str = "stream",
     size: int | None = None,
+    policy: HttpPolicy = IMAGE_POLICY,
     cancel: Cancellation | None = None,
 ) -> InspectedImage:
     """Find out what an image is, and refuse what must not be written.
 
-    A qcow2 image in a file is checked down to its last table, so that a truncated one is found here. Of a stream, the
-    first bytes are read and kept for :func:`write_image`, which checks the tables before its first write.
+    A qcow2 image in a plain file is checked down to its last table, so that a truncated one is found here. Of any
+    other source the first 4 MiB are read, which stay in memory until it is written.
 
     Args:
-        source: a regular file, or an open blocking stream at the image's first byte. The stream stays the caller's.
-        declared: what the image is said to be; None to accept raw or qcow2, whichever it is.
-        name: what a stream is called in messages; a file is called by its path.
-        size: how many bytes a stream will give, where that is known.
-        cancel: asked while a file's tables are checked.
+        source: a path or a URL, several URLs of one image, an open blocking stream at the image's first byte, or an
+            iterable of bytes. Compression around the image (gzip, xz, zstd, bzip2) is recognised by its bytes. A
+            stream stays the caller's and can be written once.
+        declared: what the image is said to be, inside of its compression; None to accept raw or qcow2, whichever.
+        checksum: what its bytes must have, as they come from the source: a value or where one is.
+        engine: what is to write it.
+        name: what a stream is called in messages and in checksum files; others are called by their path or URL.
+        size: how many bytes the source will give, where that is known.
+        policy: how patient to be with servers.
+        cancel: asked while a server is waited for and while tables are checked.
 
     Raises:
         ImageRefused: unsafe, damaged, empty, ambiguous, or of a format that isn't written.
+        ImageDamaged: what is around it is no sound gzip, xz, zstd or bzip2.
         FormatMismatch: not what it was declared to be.
-        SourceFailed: it can't be read.
+        ChecksumInvalid: the checksum isn't one, or the checksum file doesn't name the image's.
+        SourceFailed: it, or its checksum file, can't be read, or it has another size.
+        ToolMissing, ProgramFailed: qemu-img, which looks at other formats than raw and qcow2.
         Cancelled: the caller wished so.
     """
-    if isinstance(source, Path):
-        return inspect_file(local_file(source), declared, cancel)
-    return inspect_stream(StreamSource(source, name=name, size=size), declared)
+    found = opening.open_source(source, name=name, size=size, policy=policy, cancel=cancel)
+    if size is not None and found.size is not None and found.size != size:
+        raise SourceFailed(source=found.name, reason=f"it has {found.size} bytes, {size} were announced")
+    wanted = None if checksum is None else _checksum(checksum, found, policy, cancel)
+    return inspect_source(
+        found,
+        declared=as_word(ImageFormat, declared, "declared") if declared is not None else None,
+        checksum=wanted,
+        engine=as_word(Engine, engine, "engine"),
+        cancel=cancel,
+    )
+
+
+def _checksum(
+    checksum: ChecksumSource, image: InspectableSource, policy: HttpPolicy, cancel: Cancellation | None
+) -> Checksum:
+    place = opening.place(checksum) if isinstance(checksum, str) else checksum
+    if isinstance(place, Checksum):
+        return place
+    if place is None:
+        return parse_checksum(str(checksum))
+    return checksum_from(place, name=opening.file_name(image), policy=policy, cancel=cancel)
 
 
 def required_tools(image: InspectedImage) -> tuple[str, ...]:
     """Return the programs that :func:`write_image` will need for this image."""
-    return (qemu_img.TOOL,) if image.format is ImageFormat.QCOW2 else ()
+    return (qemu_img.TOOL,) if image.engine is Engine.QEMU_IMG else ()
+
+
+def first_bytes(
+    image: InspectedImage,
+    length: int,
+    *,
+    limits: QemuLimits = DEFAULT_LIMITS,
+    cancel: Cancellation | None = None,
+) -> bytes | None:
+    """Return the first ``length`` bytes of an image's disk without writing it anywhere; 2 MiB at most.
+
+    Returns:
+        All bytes of a smaller disk; None where they can't be had without reading on, as from a stream whose qcow2
+        tables come late.
+
+    Raises:
+        SourceFailed: the image can't be read, or changed since it was inspected.
+        ImageDamaged: it is a qcow2 image in a file, and they can't be unpacked.
+        ProgramFailed, ProgramTimedOut: qemu-img, which reads what is in other formats than raw and qcow2.
+        Cancelled: the caller wished so.
+    """
+    return contents.head_of(image, min(length, contents.LOOKED_AT), limits=limits, cancel=cancel)
 
 
 def look_inside(
@@ -137,20 +213,13 @@ def look_inside(
     """Find out what an image's disk holds, a file system or a partition table, without writing it anywhere.
 
     Returns:
-        What its first bytes say; None for a stream, whose bytes can be had once only.
+        What its first bytes say; None where these can't be had, as for :func:`first_bytes`.
 
     Raises:
-        ToolMissing: qemu-img is needed and not installed.
-        SourceFailed: the image can't be read, or changed since it was inspected.
-        ProgramFailed: qemu-img failed for another reason.
-        ProgramTimedOut: qemu-img took too long.
-        Cancelled: the caller wished so.
+        SourceFailed, ImageDamaged, ProgramFailed, ProgramTimedOut, Cancelled: as :func:`first_bytes`.
     """
-    if not isinstance(image.source, LocalFile):
-        return None
-    if image.header is None:
-        return contents_of_raw(image.source)
-    return contents_of_qcow2(image.source, image.header.virtual_size, limits=limits, cancel=cancel)
+    head = first_bytes(image, contents.LOOKED_AT, limits=limits, cancel=cancel)
+    return None if head is None else contents.contents_of(head, image.virtual_size, name=image.name)
 
 
 def check_room(image: InspectedImage, target: str, capacity: int) -> None:
@@ -173,30 +242,36 @@ def write_image(
     spool_dir: Path | None = None,
     regular_file: bool = False,
     limits: QemuLimits = DEFAULT_LIMITS,
+    verify: bool = False,
 ) -> ImageWritten:
-    """Write an image to a block device, and return once the device has it.
+    """Write an image to a block device, and return once the device has it and its checksum was right.
 
     Where the image has zeros, or nothing, the target has zeros afterwards, whatever was there before. After a failure
-    the target holds a part of the image.
+    the target holds a part of the image. What is behind the image's end may be used meanwhile for clusters that wait
+    for a table, and is zeros then.
 
     Args:
         image: what :func:`inspect` returned.
         target: the device's node.
         capacity: how many bytes of it may be written.
-        sink: gets :class:`~libironic_disk.events.BytesMoved` about ten times a second, for qcow2 from another thread.
+        sink: gets :class:`~libironic_disk.events.BytesMoved` about ten times a second; from another thread if qemu-img
+            decodes.
         cancel: asked all the time.
-        spool_dir: where a qcow2 stream is kept while it is decoded; None for the system's directory.
+        spool_dir: where qemu-img's input is kept if it isn't a plain file; None for the system's directory.
         regular_file: ``target`` is a plain file instead.
         limits: what qemu-img may use.
+        verify: read everything back from the disk and compare it with what was written.
 
     Raises:
-        ImageTooLarge: before the first write, or for a stream of unknown size once ``capacity`` is passed.
+        ImageTooLarge: before the first write, or for an image of unknown size once ``capacity`` is passed.
         ToolMissing: qemu-img is needed and not installed.
-        ImageRefused: a qcow2 stream turned out to be damaged; nothing was written.
+        ImageRefused, ImageDamaged: what came turned out to be so.
+        ImageOrderUnsupported: its tables come too late to decode it as it comes.
+        ChecksumMismatch: it isn't the image that its owner described.
         SourceFailed: the image failed, ended early or changed while it was read.
         NotABlockDevice: the target isn't one.
         DeviceReadOnly: the kernel refuses writes to it.
-        DeviceFailed: the target couldn't be opened, written or flushed.
+        DeviceFailed: the target couldn't be opened, written, flushed, or gave back something else.
         ProgramFailed: qemu-img failed for another reason.
         ProgramTimedOut: qemu-img took too long.
         Cancelled: the caller wished so.
@@ -204,28 +279,26 @@ def write_image(
     check_room(image, target, capacity)
     process.require(required_tools(image))
     started = time.monotonic()
-    meter = Meter(sink, image.source.size)
-    with open_target(target, capacity=capacity, regular_file=regular_file) as writer:
-        if image.header is None:
-            read = written = write_raw(image.source, writer, meter=meter, cancel=cancel)
+    meter = Meter(sink, image.source.size, cancel)
+    conversion = Conversion(limits=limits, spool_dir=spool_dir, meter=meter, cancel=cancel)
+    with open_target(target, capacity=capacity, regular_file=regular_file, recording=verify) as opened:
+        if image.engine is Engine.NATIVE:
+            done = stream(image, opened, meter=meter, cancel=cancel)
+        elif verify:
+            with conversion.as_raw(image) as raw:
+                check_room(raw, target, capacity)
+                done = stream(raw, opened, meter=meter, cancel=cancel)
         else:
             driver = TargetDriver.PLAIN_FILE if regular_file else TargetDriver.BLOCK_DEVICE
-            conversion = Conversion(driver=driver, limits=limits, meter=meter, cancel=cancel)
-            with _as_file(image.source, image.header, spool_dir, meter, cancel) as file:
-                read = conversion.run(file, image.header, writer)
-            written = image.header.virtual_size
-        writer.flush()
-    seconds = time.monotonic() - started
-    return ImageWritten(format=image.format, bytes_read=read, bytes_written=written, seconds=seconds)
-
-
-def _as_file(
-    source: LocalFile | StreamSource,
-    header: Header,
-    spool_dir: Path | None,
-    meter: Meter,
-    cancel: Cancellation | None,
-) -> AbstractContextManager[LocalFile]:
-    if isinstance(source, LocalFile):
-        return nullcontext(source)
-    return spooled(source, header, spool_dir, meter=meter, cancel=cancel)
+            done = conversion.run(image, Place.of(opened.descriptor, opened.name), driver, capacity=capacity)
+            opened.flush()
+        if verify:
+            opened.verify(cancel=cancel, moved=lambda count: meter.tick())
+    return ImageWritten(
+        format=image.format,
+        bytes_read=done.read,
+        bytes_written=done.size,
+        bytes_zeroed=done.zeroed,
+        proof=proof_of(image),
+        seconds=time.monotonic() - started,
+    )

@@ -12,22 +12,19 @@ Three functions in this order::
 
 from __future__ import annotations
 
-import os
 import secrets
-import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from oslo_concurrency import lockutils
-
 from libironic_disk import filesystems
-from libironic_disk.errors import DeviceLocked, DiskState, leaving
+from libironic_disk.errors import DiskState, leaving
 from libironic_disk.events import Cancellation, EventSink, Phase, ignore, phase
 from libironic_disk.machine import process
 from libironic_disk.machine.disks import observing, sysfs
+from libironic_disk.machine.disks.hostlock import host_lock
 from libironic_disk.machine.disks.staging import StagedDisk, staged
 from libironic_disk.pure.disks import planner
 from libironic_disk.pure.disks.facts import DiskFacts
@@ -36,8 +33,6 @@ from libironic_disk.pure.disks.planning import Existing, Plan
 from libironic_disk.pure.words import as_word
 
 LOCK_TIMEOUT: Final = 60.0
-
-_NAP: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +136,7 @@ def stage(
     """
     switch = cancel or Cancellation()
     # An error that comes from behind the first write says so itself.
-    with leaving(DiskState.UNCHANGED), _host_lock(wanted.device, lock_path, lock_timeout, switch):
+    with leaving(DiskState.UNCHANGED), host_lock(wanted.device, lock_path, timeout=lock_timeout, cancel=switch):
         process.require(filesystems.required_tools(part.filesystem for part in wanted.makes if part.filesystem))
         with staged(wanted, lock_timeout=lock_timeout, sink=sink, cancel=switch) as disk:
             yield disk
@@ -166,32 +161,3 @@ def make_filesystems(disk: StagedDisk, *, sink: EventSink = ignore, cancel: Canc
                 uuid=part.filesystem_uuid,
                 cancel=cancel,
             )
-
-
-@contextmanager
-def _host_lock(device: str, lock_path: Path | None, timeout: float, cancel: Cancellation) -> Iterator[None]:
-    if lock_path is None:
-        yield
-        return
-    # By what the path leads to: the links of one disk must not be as many locks.
-    name = os.path.realpath(device).strip("/").replace("/", "-")
-    deadline = time.monotonic() + timeout
-    with ExitStack() as held:
-        while True:
-            try:
-                held.enter_context(
-                    lockutils.lock(
-                        name,
-                        lock_file_prefix="libironic_disk-",
-                        external=True,
-                        lock_path=str(lock_path),
-                        blocking=False,
-                    )
-                )
-                break
-            except lockutils.AcquireLockFailedException as error:
-                if time.monotonic() >= deadline:
-                    raise DeviceLocked(device=device, waited=timeout, holders=(f"a lock in {lock_path}",)) from error
-                cancel.check("waiting for the lock")
-                time.sleep(_NAP)
-        yield

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from typing import Final
 
 from libironic_disk import configdrive
 from libironic_disk.errors import LayoutInvalid
-from libironic_disk.images import ImageFormat, ImageType, Readable
+from libironic_disk.images import IMAGE_POLICY, ChecksumSource, Engine, ImageFormat, ImageSource, ImageType
 from libironic_disk.machine.http import DEFAULT_POLICY, HttpPolicy
+from libironic_disk.machine.images import opening
 from libironic_disk.pure.boot.grubcfg import SerialConsole
 from libironic_disk.pure.boot.kernelparams import KernelParameters
 from libironic_disk.pure.disks.layout import FileSystem, Layout
@@ -17,6 +20,8 @@ from libironic_disk.pure.disks.presets import ironic_layout
 from libironic_disk.pure.roles import Architecture, Firmware
 from libironic_disk.pure.tables.model import TableKind
 from libironic_disk.pure.words import settle
+
+_OF_A_LAYOUT: Final = ("swap_mb", "ephemeral_mb", "ephemeral_format", "preserve_ephemeral", "table", "seed")
 
 
 class BootLoader(StrEnum):
@@ -44,12 +49,16 @@ class DeployRequest:
     Attributes:
         device: the whole disk.
         file_sector_size: says that ``device`` is a plain file, to be a disk with sectors of so many bytes.
-        image: a partition image, as a file or an open stream.
+        image: an image, from wherever :func:`libironic_disk.images.inspect` takes it: a file, URLs, a stream.
         image_format: what it was declared to be; None accepts raw and qcow2.
-        image_type: whole-disk images are refused here.
-        image_size: how many bytes a stream will give, where that is known.
+        image_type: whether it is one file system, which gets the partitions that follow, or a whole disk with its own.
+        image_size: how many bytes its source will give, where that is known.
+        image_checksum: what these bytes must have: a value, or the place of a checksum file.
+        image_engine: what writes it.
+        image_policy: how patient to be with the image's servers.
+        verify: read the image back from the disk before the disk may boot.
         layout: the partitions; None for Ironic's, made from the seven fields that follow.
-        root_mb: MiB for the root partition; None for all that remains.
+        root_mb: MiB for the root partition; None for all that remains. A whole-disk image has its own.
         swap_mb: MiB of swap; 0 for none.
         ephemeral_mb: MiB for the ephemeral volume; 0 for none.
         ephemeral_format: its file system.
@@ -66,15 +75,19 @@ class DeployRequest:
         kernel_parameters: for the image's kernel.
         menu_timeout: seconds for which GRUB waits.
         serial: a serial port for GRUB's menu.
-        spool_dir: where a qcow2 stream is kept while it is decoded.
+        spool_dir: where qemu-img's input is kept if it isn't a plain file.
     """
 
     device: str
-    image: Path | Readable
+    image: ImageSource
     file_sector_size: int | None = None
     image_format: ImageFormat | None = None
     image_type: ImageType = ImageType.PARTITION
     image_size: int | None = None
+    image_checksum: ChecksumSource | None = None
+    image_engine: Engine = Engine.NATIVE
+    image_policy: HttpPolicy = IMAGE_POLICY
+    verify: bool = False
     layout: Layout | None = None
     root_mb: int | None = None
     swap_mb: int = 0
@@ -96,7 +109,14 @@ class DeployRequest:
     spool_dir: Path | None = None
 
     def __post_init__(self) -> None:
-        settle(self, readers={"device": (Path, str), "kernel_parameters": (str, KernelParameters.parse)})
+        settle(
+            self,
+            readers={
+                "device": (Path, str),
+                "image": (object, _usable),
+                "kernel_parameters": (str, KernelParameters.parse),
+            },
+        )
 
 
 def layout_of(request: DeployRequest, *, config_drive_bytes: int) -> Layout:
@@ -122,10 +142,34 @@ def layout_of(request: DeployRequest, *, config_drive_bytes: int) -> Layout:
     )
 
 
+def check_root_only(request: DeployRequest) -> None:
+    """Check that a request for a whole-disk image asks for nothing that such an image has to bring itself.
+
+    Raises:
+        LayoutInvalid: it does; names each of these fields.
+    """
+    names = (*_OF_A_LAYOUT, "layout", "config_drive", "kernel_parameters", "menu_timeout", "serial")
+    given = _given(request, names)
+    if given:
+        problems = tuple(f"{name} was given, but a whole-disk image can only be taken as it is" for name in given)
+        raise LayoutInvalid(problems=problems)
+
+
+def _usable(image: object) -> object:
+    problem = opening.unusable(image)
+    if problem is not None:
+        raise LayoutInvalid(problems=(f"image is no image: {problem}",))
+    return image
+
+
 def _check_nothing_beside(request: DeployRequest) -> None:
     """Refuse what would be ignored: who asks for both a layout and, say, a kept volume would lose that volume."""
-    names = ("root_mb", "swap_mb", "ephemeral_mb", "ephemeral_format", "preserve_ephemeral", "table", "seed")
-    defaults = {each.name: each.default for each in fields(DeployRequest)}
-    both = tuple(name for name in names if getattr(request, name) != defaults[name])
+    both = _given(request, ("root_mb", *_OF_A_LAYOUT))
     if both:
         raise LayoutInvalid(problems=tuple(f"{name} was given beside a layout, which has to say it" for name in both))
+
+
+def _given(request: DeployRequest, names: Iterable[str]) -> tuple[str, ...]:
+    """Return those of the fields that say something else than when nothing is said."""
+    unsaid = DeployRequest(device=request.device, image=request.image)
+    return tuple(name for name in names if getattr(request, name) != getattr(unsaid, name))

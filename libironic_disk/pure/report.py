@@ -25,12 +25,12 @@ class DeployedPartition:
 
     ``node`` is its device, and empty where the disk is a plain file. ``start`` and ``size`` are bytes. ``partuuid`` and
     ``filesystem_uuid`` are written as blkid writes them; what holds no file system has none. ``mount_point`` is the
-    layout's.
+    layout's. A whole-disk image's partitions have no role here, and what is inside them isn't looked at.
     """
 
     number: int
     name: str
-    role: Role
+    role: Role | None
     node: str
     start: int
     size: int
@@ -47,15 +47,15 @@ class DeployResult:
 
     Attributes:
         device: the disk.
-        table: its kind of partition table.
-        disk_id: the disk GUID, or ``0x1234abcd`` on an MBR.
+        table: its kind of partition table; None where a whole-disk image has none that is known here.
+        disk_id: the disk GUID, or ``0x1234abcd`` on an MBR; empty where a whole-disk image gave the disk none.
         partitions: all of them, in their order on the disk.
         boot_entries: the ids of GRUB's menu entries, the default first; none without a local boot loader.
         warnings: what went otherwise than one would wish and doesn't keep the machine from booting.
     """
 
     device: str
-    table: TableKind
+    table: TableKind | None
     disk_id: str
     partitions: tuple[DeployedPartition, ...]
     boot_entries: tuple[str, ...] = ()
@@ -78,10 +78,17 @@ class DeployResult:
         return esp.filesystem_uuid if esp else ""
 
     def as_ironic(self) -> dict[str, str | dict[str, str]]:
-        """Return what ironic-python-agent reports for a partition image, by its keys; what isn't there is absent."""
+        """Return what ironic-python-agent reports, by its keys; what isn't there is absent.
+
+        Of a whole-disk image that is the disk's identifier, which takes the place of the root file system's UUID.
+        """
         return dict(self._ironic_items())
 
     def _ironic_items(self) -> Iterator[tuple[str, str | dict[str, str]]]:
+        if self.partition(Role.ROOT) is None:
+            if self.disk_id:
+                yield "disk identifier", self.disk_id
+            return
         yield "root uuid", self.root_uuid
         if self.esp_uuid:
             yield "efi system partition uuid", self.esp_uuid
@@ -89,4 +96,4 @@ class DeployResult:
         if prep is not None:
             yield "PReP Boot partition uuid", prep.partuuid
         known = [part for part in self.partitions if part.role in _IRONIC_NAMES and part.node]
-        yield "partitions", {_IRONIC_NAMES[part.role]: part.node for part in known}
+        yield "partitions", {_IRONIC_NAMES[part.role]: part.node for part in known if part.role}

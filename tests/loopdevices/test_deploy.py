@@ -6,6 +6,7 @@ import io
 import os
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,12 +17,15 @@ from libironic_disk import deploy
 from libironic_disk.errors import (
     BootImpossible,
     Cancelled,
+    ChecksumInvalid,
+    ChecksumMismatch,
     ConfigDriveInvalid,
     ConfigDriveTooLarge,
     DeviceBusy,
     DiskError,
     DiskState,
     FormatMismatch,
+    ImageDamaged,
     ImageRefused,
     ImageTooLarge,
     LayoutDoesNotFit,
@@ -31,7 +35,7 @@ from libironic_disk.errors import (
     ToolMissing,
 )
 from libironic_disk.events import BytesMoved, Cancellation, Event, Phase, PhaseStarted
-from libironic_disk.images import ImageFormat, ImageType, Readable
+from libironic_disk.images import Engine, ImageFormat, ImageSource, ImageType
 from libironic_disk.machine import process
 from libironic_disk.machine.boot import grub_image
 from libironic_disk.pure.disks.layout import FileSystem, Layout
@@ -43,7 +47,10 @@ from libironic_disk.request import BootLoader, DeployRequest
 from libironic_disk.units import GIB, MIB
 from tests.conftest import Bench
 from tests.support import oracles
+from tests.support.badserver import ImageServer
 from tests.support.disks import LoopDisk, attached_to, mounted
+from tests.support.webserver import serving
+from tests.support.written import packed
 
 pytestmark = pytest.mark.loopdevice
 
@@ -95,20 +102,65 @@ def assert_unbootable(disk: LoopDisk) -> None:
     assert not oracles.has_table(disk.node)
 
 
-@pytest.mark.parametrize("firmware", list(Firmware))
-@pytest.mark.parametrize("form", ["raw", "qcow2", "stream"])
+@contextmanager
+def in_form(form: str, system: Path, qcow2: Path, folder: Path) -> Iterator[ImageSource]:
+    """Give an image as a caller may have it."""
+    raw_or_qcow2 = qcow2 if "qcow2" in form else system
+    match form.split()[-1]:
+        case "stream":
+            with raw_or_qcow2.open("rb") as stream:
+                yield stream
+        case "URL":
+            with serving() as server:
+                yield ImageServer(server=server, body=raw_or_qcow2.read_bytes()).url
+        case "gzip" | "zstd" as pack:
+            yield packed(raw_or_qcow2, pack, folder)
+        case _:
+            yield raw_or_qcow2
+
+
+@pytest.mark.parametrize(
+    ("form", "firmware", "engine"),
+    [
+        ("raw", Firmware.UEFI, Engine.NATIVE),
+        ("raw", Firmware.BIOS, Engine.NATIVE),
+        ("raw", Firmware.UEFI, Engine.QEMU_IMG),
+        ("raw stream", Firmware.UEFI, Engine.NATIVE),
+        ("raw stream", Firmware.BIOS, Engine.NATIVE),
+        ("raw URL", Firmware.UEFI, Engine.NATIVE),
+        ("raw in zstd", Firmware.UEFI, Engine.NATIVE),
+        ("qcow2", Firmware.UEFI, Engine.NATIVE),
+        ("qcow2", Firmware.BIOS, Engine.NATIVE),
+        ("qcow2", Firmware.BIOS, Engine.QEMU_IMG),
+        ("qcow2 stream", Firmware.UEFI, Engine.NATIVE),
+        ("qcow2 stream", Firmware.UEFI, Engine.QEMU_IMG),
+        ("qcow2 URL", Firmware.UEFI, Engine.NATIVE),
+        ("qcow2 in gzip", Firmware.UEFI, Engine.NATIVE),
+    ],
+)
+@pytest.mark.parametrize("verify", [False, True], ids=["", "verified"])
 def test_an_image_arrives_whole_in_every_form(
-    disk: LoopDisk, system: Path, qcow2: Path, firmware: Firmware, form: str
+    disk: LoopDisk,
+    system: Path,
+    qcow2: Path,
+    tmp_path: Path,
+    firmware: Firmware,
+    form: str,
+    engine: Engine,
+    verify: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    with system.open("rb") as stream:
-        images: dict[str, Path | Readable] = {"raw": system, "qcow2": qcow2, "stream": stream}
+    monkeypatch.setenv("no_proxy", "*")
+    with in_form(form, system, qcow2, tmp_path) as image:
         result = deploy.deploy(
             DeployRequest(
                 device=disk.node,
-                image=images[form],
+                image=image,
+                image_engine=engine,
                 firmware=firmware,
                 boot_loader=BootLoader.NONE,
                 root_mb=200,
+                verify=verify,
             )
         )
     part = result.partition(Role.ROOT)
@@ -160,8 +212,9 @@ def bad(image: Path, folder: Path, how: str) -> Path:
 def test_an_image_that_is_not_safe_is_refused_first(
     unchanged: LoopDisk, system: Path, tmp_path: Path, how: str
 ) -> None:
-    with pytest.raises(ImageRefused):
+    with pytest.raises(ImageDamaged if how == "truncated" else ImageRefused) as refused:
         deploy.deploy(DeployRequest(device=unchanged.node, image=bad(system, tmp_path, how)))
+    assert refused.value.disk is DiskState.UNCHANGED
 
 
 def test_requests_that_contradict_themselves_or_the_disk_are_refused_first(
@@ -175,7 +228,19 @@ def test_requests_that_contradict_themselves_or_the_disk_are_refused_first(
         (DeployRequest(device=node, image=qcow2, root_mb=32), ImageTooLarge, "64 MiB"),
         (DeployRequest(device=node, image=qcow2, image_format=ImageFormat.RAW), FormatMismatch, "qcow2"),
         (DeployRequest(device=node, image=system, image_format=ImageFormat.QCOW2), FormatMismatch, "raw"),
-        (DeployRequest(device=node, image=system, image_type=ImageType.WHOLE_DISK), ImageRefused, "whole-disk"),
+        (DeployRequest(device=node, image=system, image_checksum="sha256:0"), ChecksumInvalid, "64 hexadecimal digits"),
+        (DeployRequest(device=node, image=system, image_size=64 * MIB + 1), SourceFailed, "were announced"),
+        (DeployRequest(device=node, image=io.BytesIO(b"x"), image_size=2), SourceFailed, "it ended early"),
+        (
+            DeployRequest(device=node, image=system, image_type=ImageType.WHOLE_DISK, swap_mb=8),
+            LayoutInvalid,
+            "swap_mb was given, but a whole-disk image can only be taken as it is",
+        ),
+        (
+            DeployRequest(device=node, image=system, image_type=ImageType.WHOLE_DISK, image_engine=Engine.QEMU_IMG),
+            ImageRefused,
+            "a whole-disk image needs the native engine",
+        ),
         (DeployRequest(device=node, image=system, swap_mb=-1), LayoutInvalid, "negative"),
         (DeployRequest(device=node, image=system, root_mb=0), LayoutInvalid, "positive"),
         (DeployRequest(device=node, image=system, swap_mb=4096), LayoutDoesNotFit, "swap 4 GiB"),
@@ -218,6 +283,16 @@ def test_requests_that_contradict_themselves_or_the_disk_are_refused_first(
         assert refused.value.disk is DiskState.UNCHANGED
 
 
+def test_a_whole_disk_image_brings_its_own_table(disk: LoopDisk, tmp_path: Path) -> None:
+    image = no_partition_image(tmp_path, "whole disk")
+    result = deploy.deploy(DeployRequest(device=disk.node, image=image, image_type=ImageType.WHOLE_DISK))
+    subprocess.run(["cmp", "--bytes", str(8 * MIB), disk.node, str(image)], check=True)
+    table = oracles.sfdisk(disk.node)
+    assert (result.disk_id, result.table) == (table.disk_id, TableKind.GPT)
+    assert [(part.start, part.partuuid) for part in result.partitions] == [(MIB, table.rows[0].uuid)]
+    assert "TYPE" not in oracles.blkid(disk.node)
+
+
 def test_a_missing_program_is_found_first(
     unchanged: LoopDisk, qcow2: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -225,8 +300,11 @@ def test_a_missing_program_is_found_first(
         found = oracles.output("which", name).strip()
         (tmp_path / name).symlink_to(found)
     monkeypatch.setattr(process, "_search_path", lambda: str(tmp_path))
+    request = DeployRequest(device=unchanged.node, image=qcow2, swap_mb=8, image_engine=Engine.QEMU_IMG)
     with pytest.raises(ToolMissing, match="qemu-img is not installed; it comes with the package qemu-utils"):
-        deploy.deploy(DeployRequest(device=unchanged.node, image=qcow2, swap_mb=8))
+        deploy.deploy(request)
+    # Nobody else needs it.
+    assert deploy.plan(replace(request, image_engine=Engine.NATIVE)).image.virtual_size == 64 * MIB
 
 
 def test_a_mounted_disk_is_refused_first(unchanged: LoopDisk, system: Path, tmp_path: Path) -> None:
@@ -309,9 +387,25 @@ def test_an_image_without_a_kernel_leaves_an_unbootable_disk(disk: LoopDisk, tmp
     assert_unbootable(disk)
 
 
-def test_a_stream_that_is_no_file_system_leaves_an_unbootable_disk(disk: LoopDisk) -> None:
-    with pytest.raises(ImageRefused, match="no file system"):
-        deploy.deploy(DeployRequest(device=disk.node, image=io.BytesIO(bytes(8 * MIB)), firmware=Firmware.BIOS))
+@pytest.mark.parametrize("engine", Engine)
+def test_an_image_with_another_checksum_leaves_an_unbootable_disk(disk: LoopDisk, qcow2: Path, engine: Engine) -> None:
+    request = DeployRequest(device=disk.node, image=qcow2, image_checksum="0" * 64, image_engine=engine)
+    with pytest.raises(ChecksumMismatch, match=oracles.output("sha256sum", str(qcow2)).split()[0]) as failed:
+        deploy.deploy(request)
+    assert failed.value.disk is DiskState.UNBOOTABLE
+    assert_unbootable(disk)
+
+
+def test_a_stream_that_turns_out_to_be_no_file_system_leaves_an_unbootable_disk(disk: LoopDisk, tmp_path: Path) -> None:
+    """Planning can't look into it: its tables are behind all that may be read of a stream beforehand."""
+    path = tmp_path / "late.qcow2"
+    oracles.output("qemu-img", "create", "-q", "-f", "qcow2", str(path), "8M")
+    oracles.output("qemu-io", "-f", "qcow2", "-c", "write -q -P 1 0 8M", str(path))
+    oracles.output("qemu-img", "snapshot", "-c", "first", str(path))
+    oracles.output("qemu-io", "-f", "qcow2", "-c", "write -q -P 2 0 64k", str(path))
+    with path.open("rb") as stream, pytest.raises(ImageRefused, match="no file system") as failed:
+        deploy.deploy(DeployRequest(device=disk.node, image=stream, firmware=Firmware.BIOS))
+    assert failed.value.disk is DiskState.UNBOOTABLE
     assert_unbootable(disk)
 
 
@@ -339,7 +433,7 @@ def as_qcow2(raw: Path) -> Path:
 
 
 @pytest.mark.parametrize("loader", list(BootLoader))
-@pytest.mark.parametrize("form", ["raw", "qcow2"])
+@pytest.mark.parametrize("form", ["raw", "qcow2", "raw stream", "qcow2 stream", "raw in gzip"])
 @pytest.mark.parametrize(
     ("what", "words"),
     [
@@ -348,13 +442,26 @@ def as_qcow2(raw: Path) -> Path:
         ("whole disk", "has a partition table: it looks like a whole-disk image"),
     ],
 )
-def test_a_file_that_is_no_partition_image_is_refused_first(
+def test_what_is_no_partition_image_is_refused_first(
     unchanged: LoopDisk, tmp_path: Path, what: str, words: str, form: str, loader: BootLoader
 ) -> None:
-    image = no_partition_image(tmp_path, what)
-    image = image if form == "raw" else as_qcow2(image)
-    with pytest.raises(ImageRefused, match=words) as refused:
+    raw = no_partition_image(tmp_path, what)
+    with in_form(form, raw, as_qcow2(raw), tmp_path) as image, pytest.raises(ImageRefused, match=words) as refused:
         deploy.deploy(DeployRequest(device=unchanged.node, image=image, boot_loader=loader))
+    assert refused.value.disk is DiskState.UNCHANGED
+
+
+def test_an_image_whose_first_clusters_are_damaged_is_refused_first(
+    unchanged: LoopDisk, system: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "image.qcow2"
+    oracles.output("qemu-img", "convert", "-c", "-O", "qcow2", str(system), str(path))
+    with path.open("r+b") as file:
+        # Behind the header and two levels each of reference counts and of mapping.
+        file.seek(5 * 64 * 1024)
+        file.write(b"\xff" * 1000)
+    with pytest.raises(ImageDamaged, match="can't be unpacked") as refused:
+        deploy.deploy(DeployRequest(device=unchanged.node, image=path))
     assert refused.value.disk is DiskState.UNCHANGED
 
 
@@ -427,10 +534,12 @@ def test_a_grub_that_fails_leaves_an_unbootable_disk(
     assert_unbootable(disk)
 
 
-def test_a_failed_deployment_onto_a_file_leaves_no_loop_device(bench: Bench, tmp_path: Path) -> None:
+def test_a_failed_deployment_onto_a_file_leaves_no_loop_device(bench: Bench, system: Path, tmp_path: Path) -> None:
     file = bench.blank_file(GIB)
-    with pytest.raises(ImageRefused):
-        deploy.deploy(DeployRequest(device=str(file), file_sector_size=512, image=io.BytesIO(bytes(MIB))))
+    stream = DyingStream(system.read_bytes(), after=40 * MIB)
+    with pytest.raises(SourceFailed) as failed:
+        deploy.deploy(DeployRequest(device=str(file), file_sector_size=512, image=stream))
+    assert failed.value.disk is DiskState.UNBOOTABLE
     assert attached_to(file) == []
     assert not any(tmp_path.glob("*tmp*"))
 

@@ -87,9 +87,9 @@ def _carry_out(event: Event, decoder: Decoder, decoded: Decoded, file: bytes) ->
         case Raw(guest_offset=at, data=data):
             _write(decoded, at, data)
         case Compressed(guest_offset=at, length=length):
-            data = inflate(event, image="test")
-            assert len(data) == length
-            _write(decoded, at, data)
+            unpacked = bytes(inflate(event, image="test"))
+            assert len(unpacked) == length
+            _write(decoded, at, unpacked)
         case ZeroRange(guest_offset=at, length=length):
             _write(decoded, at, bytes(length))
         case WantMetadata(ranges=ranges):

@@ -33,6 +33,7 @@ ALLOWED_IN_PURE: dict[str, frozenset[str]] = {
         "collections.abc",
         "contextlib",
         "dataclasses",
+        "deflate",
         "enum",
         "fractions",
         "functools",

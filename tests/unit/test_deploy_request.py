@@ -11,7 +11,7 @@ import pytest
 
 from libironic_disk import grub, partitioner
 from libironic_disk.errors import KernelParametersInvalid, LayoutInvalid
-from libironic_disk.images import ImageFormat, ImageType
+from libironic_disk.images import Engine, ImageFormat, ImageType, Location
 from libironic_disk.pure.boot.kernelparams import KernelParameters
 from libironic_disk.pure.disks.facts import DiskFacts
 from libironic_disk.pure.disks.layout import Layout
@@ -38,17 +38,18 @@ def problems_of(**fields: object) -> tuple[str, ...]:
 
 @pytest.mark.parametrize(
     "member",
-    [*BootLoader, *FirmwareEntry, *ImageFormat, *ImageType, *Firmware, *Architecture, *TableKind],
+    [*BootLoader, *FirmwareEntry, *ImageFormat, *ImageType, *Engine, *Firmware, *Architecture, *TableKind],
     ids=lambda member: f"{type(member).__name__}-{member}",
 )
 def test_a_word_is_as_good_as_its_member(
-    member: BootLoader | FirmwareEntry | ImageFormat | ImageType | Firmware | Architecture | TableKind,
+    member: BootLoader | FirmwareEntry | ImageFormat | ImageType | Engine | Firmware | Architecture | TableKind,
 ) -> None:
     field = {
         BootLoader: "boot_loader",
         FirmwareEntry: "firmware_entry",
         ImageFormat: "image_format",
         ImageType: "image_type",
+        Engine: "image_engine",
         Firmware: "firmware",
         Architecture: "architecture",
         TableKind: "table",
@@ -106,12 +107,41 @@ def test_kernel_parameters_may_be_a_text() -> None:
         request_with(kernel_parameters='a="b')
 
 
-@pytest.mark.parametrize("image", ["image.raw", b"image.raw", None])
-def test_an_image_is_a_path_or_a_stream(image: object) -> None:
-    (problem,) = problems_of(image=image)
-    assert problem.endswith("it must be a pathlib.Path or Readable")
-    stream = io.BytesIO()
-    assert request_with(image=stream).image is stream
+@pytest.mark.parametrize(
+    ("image", "problem"),
+    [
+        (b"image.raw", "given as bytes: wrap the bytes in io.BytesIO"),
+        (None, "given as NoneType: a path, a URL, a list of URLs, an open stream or an iterable of bytes is wanted"),
+        ("", "it is an empty text"),
+        ("ftp://example.org/image.raw", "URLs of the kind ftp are not read"),
+        ("file://server/image.raw", "a file URL is file:// and an absolute path"),
+        ([], "it is an empty list"),
+        (["http://example.org/image.raw", "image.raw"], "a list with a text that is no http or https URL"),
+    ],
+)
+def test_what_can_never_be_an_image_is_refused_at_once(image: object, problem: str) -> None:
+    (told,) = problems_of(image=image)
+    assert told.startswith("image is no image: ")
+    assert problem in told
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        "image.raw",
+        Path("image.raw"),
+        "file:///image.raw",
+        "https://example.org/image.raw",
+        Location(url="https://example.org/image.raw"),
+        ["http://a.example.org/image.raw", Location(url="http://b.example.org/image.raw")],
+        [b"pieces", b"of it"],
+        io.BytesIO(),
+        iter([b"pieces"]),
+    ],
+    ids=["text", "path", "file URL", "URL", "location", "mirrors", "pieces", "stream", "generator"],
+)
+def test_an_image_is_taken_as_it_is_from_wherever_it_is(image: object) -> None:
+    assert request_with(image=image).image is image
 
 
 def test_the_parts_refuse_unknown_words() -> None:

@@ -15,9 +15,11 @@ from collections.abc import Sequence
 
 from libironic_disk.errors import DeviceFailed
 from libironic_disk.machine.disks import disk_io, libparted
+from libironic_disk.machine.disks.ends import blank_head
 from libironic_disk.pure.disks.encoding import encode_table
+from libironic_disk.pure.disks.losses import EDGE
 from libironic_disk.pure.disks.matching import table_differences
-from libironic_disk.pure.disks.planner import EDGE, HEAD
+from libironic_disk.pure.disks.planner import HEAD
 from libironic_disk.pure.disks.planning import Action, Plan
 from libironic_disk.pure.ranges import ByteRange, edges
 from libironic_disk.pure.tables.bootrecord import BOOT_CODE_SIZE, with_boot_code
@@ -31,9 +33,11 @@ def withhold(fd: int, device: str, plan: Plan) -> None:
     Raises:
         DeviceFailed: it couldn't be written.
     """
-    end = BOOT_CODE_SIZE if plan.action is Action.KEEP else min(HEAD, plan.size)
-    disk_io.zero(fd, device, [ByteRange(0, end)])
-    disk_io.flush(fd, device)
+    if plan.action is Action.KEEP:
+        disk_io.zero(fd, device, [ByteRange(0, BOOT_CODE_SIZE)])
+        disk_io.flush(fd, device)
+    else:
+        blank_head(fd, device, min(HEAD, plan.size), plan.topology.sector_size)
 
 
 def commit(fd: int, device: str, plan: Plan, head: Sequence[Extent]) -> None:

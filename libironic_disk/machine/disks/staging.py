@@ -10,35 +10,18 @@ partition that isn't kept.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from libironic_disk.errors import (
-    DeviceFailed,
-    DeviceReadOnly,
-    DiskError,
-    DiskState,
-    PlanOutdated,
-    add_aftermath,
-)
+from libironic_disk.errors import DeviceFailed, DiskState
 from libironic_disk.events import Cancellation, EventSink, Phase, phase
-from libironic_disk.machine.disks import (
-    claims,
-    committing,
-    disk_io,
-    libparted,
-    loop,
-    observing,
-    partition_nodes,
-    sysfs,
-    wiping,
-)
+from libironic_disk.machine.disks import committing, libparted, partition_nodes, sysfs, wiping
+from libironic_disk.machine.disks.holding import HeldDisk, held
+from libironic_disk.machine.disks.outcome import Progress, blanked_unless_finished, labelled
 from libironic_disk.machine.disks.sysfs import BlockNode
 from libironic_disk.pure.disks.encoding import encode_table
-from libironic_disk.pure.disks.facts import DiskKind
 from libironic_disk.pure.disks.planning import Action, Plan
 from libironic_disk.pure.roles import Role
 from libironic_disk.pure.tables.model import Extent
@@ -95,81 +78,55 @@ def staged(plan: Plan, *, lock_timeout: float, sink: EventSink, cancel: Cancella
         NodeMissing: a partition didn't appear.
         Cancelled: the caller wished so.
     """
-    progress = _Progress()
-    with _labelled(progress), ExitStack() as held:
-        node = plan.device
-        if plan.kind is DiskKind.PLAIN_FILE:
-            file = held.enter_context(_opened(plan.device))
-            held.enter_context(claims.locked(file, plan.device, timeout=lock_timeout, cancel=cancel))
-            claims.check_file_unused(plan.device)
-            node = held.enter_context(loop.attached(plan.device, sector_size=plan.topology.sector_size))
-        disk = sysfs.whole_disk(node)
-        # udevd acts when a descriptor that can write is closed: the lock has one of its own, which is closed later.
-        guard = held.enter_context(_opened(disk.node, os.O_RDONLY))
-        held.enter_context(claims.locked(guard, disk.node, timeout=lock_timeout, cancel=cancel))
-        held.callback(claims.let_udevd_notice)
-        fd = held.enter_context(_opened(disk.node))
+    progress = Progress()
+    with (
+        labelled(progress),
+        held(
+            plan.device,
+            plan.kind,
+            sector_size=plan.topology.sector_size,
+            lock_timeout=lock_timeout,
+            cancel=cancel,
+        ) as disk,
+    ):
         with phase(sink, Phase.CHECK, plan.device):
-            _check_unchanged(plan, disk)
-            claims.check_unused(disk)
-            _check_writable(plan, disk)
+            disk.check(plan.fingerprint)
+            _check_writable(plan, disk.block)
             cancel.check("checking the disk")
         if plan.is_empty:
             progress.state = DiskState.FINISHED
-            yield StagedDisk(plan=plan, node=disk.node, nodes=_told(fd, disk, plan), _finish=lambda head: None)
+            yield StagedDisk(plan=plan, node=disk.node, nodes=_told(disk, plan), _finish=lambda head: None)
             return
-        partition_nodes.remove_all(fd, disk)
-        held.enter_context(_blanked_unless_committed(fd, disk, plan, progress))
-        with phase(sink, Phase.WIPE, plan.device):
-            committing.withhold(fd, disk.node, plan)
-            wiping.wipe(fd, disk.node, plan, cancel)
-        with phase(sink, Phase.PARTITION, plan.device):
-            nodes = _told(fd, disk, plan)
+        partition_nodes.remove_all(disk.fd, disk.block)
+        with blanked_unless_finished(
+            progress,
+            plan.device,
+            blank=lambda: committing.blank(disk.fd, disk.node, plan),
+            forget=lambda: _forget_partitions(disk, plan),
+        ):
+            with phase(sink, Phase.WIPE, plan.device):
+                committing.withhold(disk.fd, disk.node, plan)
+                wiping.wipe(disk.fd, disk.node, plan, cancel)
+            with phase(sink, Phase.PARTITION, plan.device):
+                nodes = _told(disk, plan)
 
-        def finish(head: Sequence[Extent]) -> None:
-            cancel.check("the last check before the table is written")
-            with phase(sink, Phase.COMMIT, plan.device):
-                committing.commit(fd, disk.node, plan, head)
-                progress.state = DiskState.FINISHED
+            def finish(head: Sequence[Extent]) -> None:
+                cancel.check("the last check before the table is written")
+                with phase(sink, Phase.COMMIT, plan.device):
+                    committing.commit(disk.fd, disk.node, plan, head)
+                    progress.state = DiskState.FINISHED
 
-        yield StagedDisk(plan=plan, node=disk.node, nodes=nodes, _finish=finish)
-
-
-@dataclass(slots=True)
-class _Progress:
-    """How far the work on a disk has come, for the errors that pass."""
-
-    state: DiskState = DiskState.UNCHANGED
+            yield StagedDisk(plan=plan, node=disk.node, nodes=nodes, _finish=finish)
 
 
-@contextmanager
-def _labelled(progress: _Progress) -> Iterator[None]:
-    """Say in every error that passes in which state the disk is, whatever was being released when it happened."""
-    try:
-        yield
-    except DiskError as error:
-        error.disk = progress.state
-        raise
-
-
-def _check_unchanged(plan: Plan, disk: BlockNode) -> None:
-    if plan.kind is DiskKind.PLAIN_FILE:
-        now = observing.observe_file(plan.device, sector_size=plan.topology.sector_size)
-    else:
-        now = observing.observe_disk(disk, plan.device)
-    differences = plan.fingerprint.differences(now.fingerprint)
-    if differences:
-        raise PlanOutdated(device=plan.device, differences=differences)
-
-
-def _told(fd: int, disk: BlockNode, plan: Plan) -> dict[int, str]:
+def _told(disk: HeldDisk, plan: Plan) -> dict[int, str]:
     """Tell the kernel of every planned partition that it doesn't know yet, and return their nodes."""
-    known = {(part.number, part.start, part.size) for part in sysfs.partitions(disk)}
+    known = {(part.number, part.start, part.size) for part in sysfs.partitions(disk.block)}
     for part in plan.partitions:
         if (part.number, part.start, part.size) not in known:
-            partition_nodes.add(fd, disk.node, part.number, part.span)
+            partition_nodes.add(disk.fd, disk.node, part.number, part.span)
     wanted = [(part.number, part.span) for part in plan.partitions]
-    return partition_nodes.wait_for(disk, wanted, timeout=_NODE_TIMEOUT)
+    return partition_nodes.wait_for(disk.block, wanted, timeout=_NODE_TIMEOUT)
 
 
 def _check_writable(plan: Plan, disk: BlockNode) -> None:
@@ -182,51 +139,6 @@ def _check_writable(plan: Plan, disk: BlockNode) -> None:
         libparted.check_layout(disk.node, plan)
 
 
-@contextmanager
-def _blanked_unless_committed(fd: int, disk: BlockNode, plan: Plan, progress: _Progress) -> Iterator[None]:
-    # Unless it is blanked below, nobody knows what a failing write left.
-    progress.state = DiskState.UNKNOWN
-    try:
-        yield
-    except BaseException as error:
-        # A failure behind the commit belongs to the caller and leaves the finished disk alone.
-        if progress.state is not DiskState.FINISHED:
-            _blank_and_say_so(fd, disk, plan, progress, error)
-        raise
-    if progress.state is not DiskState.FINISHED:
-        committing.blank(fd, disk.node, plan)
-        progress.state = DiskState.UNBOOTABLE
-        _forget_partitions(fd, disk, plan)
-
-
-def _blank_and_say_so(fd: int, disk: BlockNode, plan: Plan, progress: _Progress, error: BaseException) -> None:
-    try:
-        committing.blank(fd, disk.node, plan)
-    except (DiskError, OSError) as second:
-        add_aftermath(error, f"{plan.device} could not be made unbootable: {second}")
-        return
-    progress.state = DiskState.UNBOOTABLE
-    add_aftermath(error, f"{plan.device} was left so that it does not boot")
-    try:
-        _forget_partitions(fd, disk, plan)
-    except (DiskError, OSError) as second:
-        add_aftermath(error, f"the kernel still knows its partitions: {second}")
-
-
-def _forget_partitions(fd: int, disk: BlockNode, plan: Plan) -> None:
+def _forget_partitions(disk: HeldDisk, plan: Plan) -> None:
     if plan.action is Action.MAKE:
-        partition_nodes.remove_all(fd, disk)
-
-
-@contextmanager
-def _opened(path: str, mode: int = os.O_RDWR) -> Iterator[int]:
-    try:
-        fd = os.open(path, mode | os.O_CLOEXEC)
-    except OSError as error:
-        if disk_io.is_write_protected(error):
-            raise DeviceReadOnly(device=path) from error
-        raise DeviceFailed(device=path, action="opening", reason=error.strerror or str(error)) from error
-    try:
-        yield fd
-    finally:
-        os.close(fd)
+        partition_nodes.remove_all(disk.fd, disk.block)

@@ -1,4 +1,4 @@
-"""Old metadata gone: every path that makes partitions goes through here, and the result is looked at again."""
+"""Old metadata gone: every path that writes a disk anew goes through here, and the result is looked at again."""
 
 from __future__ import annotations
 
@@ -17,10 +17,26 @@ def wipe(fd: int, device: str, plan: Plan, cancel: Cancellation) -> None:
         DeviceFailed: the disk couldn't be written, or something would still be recognised.
         Cancelled: the caller wished so.
     """
-    disk_io.zero(fd, device, plan.wipes, cancel)
+    erase(fd, device, plan.wipes, _looked_at(plan), plan.topology.sector_size, cancel)
+
+
+def erase(
+    fd: int,
+    device: str,
+    wipes: Iterable[ByteRange],
+    looked_at: Iterable[ByteRange],
+    sector_size: int,
+    cancel: Cancellation,
+) -> None:
+    """Zero some ranges, then erase whatever would still be recognised in others, each as a device of its own.
+
+    Raises:
+        DeviceFailed: the disk couldn't be written, or something would still be recognised.
+        Cancelled: the caller wished so.
+    """
+    disk_io.zero(fd, device, wipes, cancel)
     disk_io.flush(fd, device)
-    sector_size = plan.topology.sector_size
-    for span in _looked_at(plan):
+    for span in looked_at:
         cancel.check("wiping")
         blkid.erase_signatures(fd, span, device=device, sector_size=sector_size)
     disk_io.flush(fd, device)

@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from dataclasses import dataclass
+from io import FileIO
 from typing import Final
 
-from libironic_disk.errors import DeviceFailed, SourceFailed
+from libironic_disk.errors import DeviceFailed, ImageDamaged, SourceFailed
 from libironic_disk.events import Cancellation
 from libironic_disk.machine.disks import blkid
 from libironic_disk.machine.images import qemu_img
-from libironic_disk.machine.images.qemu_img import DEFAULT_LIMITS, Place, QemuLimits
+from libironic_disk.machine.images.detection import HEAD
+from libironic_disk.machine.images.heads import first_bytes, unpacked
+from libironic_disk.machine.images.inspection import InspectedImage
+from libironic_disk.machine.images.qemu_img import Place, QemuLimits
 from libironic_disk.machine.images.sources.file import LocalFile
 from libironic_disk.pure.disks.facts import Signature
-from libironic_disk.pure.images.inspection import ImageFormat
+from libironic_disk.pure.images.inspection import FOREIGN
+from libironic_disk.pure.images.qcow2_head import disk_head
 from libironic_disk.pure.ranges import ByteRange
 from libironic_disk.pure.tables.reading import read_table
 from libironic_disk.units import MIB, TIB
 
+LOOKED_AT: Final = 2 * MIB
+"""How many first bytes of a disk are looked at."""
+
 # What a small image of a disk has; a GPT of larger sectors still has its protective MBR in the first 512 bytes.
 _SECTOR_SIZE: Final = 512
-_HEAD: Final = 2 * MIB
-# Superblocks are judged by the size of their disk, but no file on ext4 can have more than 16 TiB.
+# Superblocks are judged by the size of their disk, but no file in memory can have more than 8 EiB, nor needs to.
 _LARGEST_STAND_IN: Final = TIB
 
 
@@ -41,41 +47,64 @@ class Contents:
     has_table: bool
 
 
-def contents_of_raw(file: LocalFile) -> Contents:
-    """Look at a raw image in a file.
+def head_of(image: InspectedImage, length: int, *, limits: QemuLimits, cancel: Cancellation | None) -> bytes | None:
+    """Return the first ``length`` bytes of an image's disk, at most :data:`LOOKED_AT`, or all of a smaller one.
+
+    Returns:
+        None where they can't be had without reading the image, which can be read once only or from its start.
 
     Raises:
-        SourceFailed: it can't be read, or isn't the file any more that was inspected.
-    """
-    with file.opened() as opened:
-        found = _contents(opened.descriptor, file.size, file.name)
-        opened.check_unchanged()
-    return found
-
-
-def contents_of_qcow2(
-    file: LocalFile, virtual_size: int, *, limits: QemuLimits = DEFAULT_LIMITS, cancel: Cancellation | None = None
-) -> Contents:
-    """Look at the disk of a qcow2 image in a file, of which qemu-img decodes the first 2 MiB.
-
-    Raises:
-        ToolMissing: qemu-img isn't installed.
-        SourceFailed: the image can't be read, or there is no room for its head.
-        ProgramFailed: qemu-img failed for another reason.
-        ProgramTimedOut: qemu-img took too long.
+        SourceFailed: it can't be read, or changed since it was inspected.
+        ImageDamaged: it is a qcow2 image in a file, and they can't be unpacked.
+        ProgramFailed, ProgramTimedOut: qemu-img, which reads what is in another format than ours.
         Cancelled: the caller wished so.
     """
+    if image.format in FOREIGN:
+        return _head_by_qemu_img(image, length, limits, cancel)
+    if isinstance(image.source, LocalFile) and image.header is not None and image.compression is None:
+        with image.source.opened() as opened:
+            return disk_head(image.header, opened.pread, length, image=image.name)
+    packed = first_bytes(image.source)
+    head = packed if image.compression is None else unpacked(packed, image.compression, image=image.name)
+    if image.header is None:
+        return head[:length] if len(head) >= length or len(packed) < HEAD else None
     try:
-        with file.opened() as opened, tempfile.TemporaryFile(buffering=0) as head:
-            source, target = Place.of(opened.descriptor, file.name), Place.of(head.fileno(), file.name)
-            qemu_img.copy_head(source, ImageFormat.QCOW2, target, _HEAD, limits=limits, cancel=cancel)
-            opened.check_unchanged()
-            size = min(virtual_size, _LARGEST_STAND_IN)
-            head.truncate(size)
-            return _contents(head.fileno(), size, file.name)
+        return disk_head(image.header, lambda at, size: head[at : at + size], length, image=image.name)
+    except ImageDamaged:
+        # Nearly always because the image goes on behind what is at hand; decoding all of it tells.
+        return None
+
+
+def contents_of(head: bytes, size: int | None, *, name: str) -> Contents:
+    """Look at the first bytes of a disk of ``size`` bytes, None where that isn't known.
+
+    Raises:
+        SourceFailed: there is no memory to look at them.
+    """
+    try:
+        with _memory() as stand_in:
+            size = min(size or _LARGEST_STAND_IN, _LARGEST_STAND_IN)
+            os.pwrite(stand_in.fileno(), head[:size], 0)
+            stand_in.truncate(size)
+            return _contents(stand_in.fileno(), size, name)
     except OSError as error:
-        reason = f"its first bytes can't be kept in {tempfile.gettempdir()}: {error.strerror or error}"
-        raise SourceFailed(source=file.name, reason=reason) from error
+        raise SourceFailed(source=name, reason=error.strerror or str(error)) from error
+
+
+def _head_by_qemu_img(
+    image: InspectedImage, length: int, limits: QemuLimits, cancel: Cancellation | None
+) -> bytes | None:
+    if not isinstance(image.source, LocalFile) or image.compression is not None:
+        return None
+    with image.source.opened() as opened, _memory() as head:
+        source, target = Place.of(opened.descriptor, image.name), Place.of(head.fileno(), image.name)
+        qemu_img.copy_head(source, image.format, target, LOOKED_AT, limits=limits, cancel=cancel)
+        opened.check_unchanged()
+        return os.pread(head.fileno(), length, 0)
+
+
+def _memory() -> FileIO:
+    return FileIO(os.memfd_create("libironic_disk-head"), "r+b")
 
 
 def _contents(descriptor: int, size: int, name: str) -> Contents:
@@ -85,7 +114,6 @@ def _contents(descriptor: int, size: int, name: str) -> Contents:
     try:
         found = blkid.signatures(descriptor, ByteRange(0, size), device=name, sector_size=_SECTOR_SIZE)
         table = read_table(read, device=name, disk_size=size, sector_size=_SECTOR_SIZE)
-    except (DeviceFailed, OSError) as error:
-        reason = error.reason if isinstance(error, DeviceFailed) else error.strerror or str(error)
-        raise SourceFailed(source=name, reason=reason) from error
-    return Contents(signatures=tuple(each for each in found if each.offset < _HEAD), has_table=table is not None)
+    except DeviceFailed as error:
+        raise SourceFailed(source=name, reason=error.reason) from error
+    return Contents(signatures=tuple(each for each in found if each.offset < LOOKED_AT), has_table=table is not None)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 import urllib3
@@ -16,16 +17,13 @@ from libironic_disk.machine.images.http_identity import Version, check_plain, pa
 from libironic_disk.machine.images.http_line import Line
 from libironic_disk.machine.images.http_mirrors import Mirror, Mirrors
 from libironic_disk.machine.images.http_parts import Parts, coalesced
-from libironic_disk.machine.images.sources import Data
+from libironic_disk.machine.images.sources import Data, Delivered
 from libironic_disk.pure.images.checksums import Algorithm, LiveDigest
 from libironic_disk.pure.ranges import ByteRange
 from libironic_disk.units import MIB
 
 if TYPE_CHECKING:
     from libironic_disk.machine.images.http_source import HttpImage
-
-Delivered = Callable[[int], LiveDigest]
-"""Returns the digest of exactly the first n bytes, which nobody updates any more."""
 
 _SCRATCH: Final = MIB
 
@@ -89,6 +87,7 @@ class OpenHttpImage:
                 break
             self._mirrors.progressed()
             return self._take(buffer[:count])
+        self._check_end(self._body)
         return None
 
     def read_at(self, offset: int, length: int) -> bytes:
@@ -201,10 +200,22 @@ class OpenHttpImage:
         if bytes(piece[: len(head)]) != head or (not piece and end < len(self._image.head)):
             reason = "it was changed: its first bytes are others than when it was inspected"
             raise SourceChanged(source=self._mirrors.current.name, reason=reason, offset=self._position)
+        if self._size is not None and end > self._size:
+            reason = f"it goes on behind the {self._size} bytes that it had when it was inspected"
+            raise SourceChanged(source=self._mirrors.current.name, reason=reason, offset=self._size)
+        if not piece and self._size is not None and end < self._size:
+            reason = f"it ended as if it were whole, and it has {self._size} bytes"
+            raise SourceFailed(source=self._mirrors.current.name, reason=reason, offset=end)
         most = self._image.max_bytes
         if most is not None and end > most:
             reason = f"it goes on behind the {most} bytes that it may have"
             raise SourceFailed(source=self._mirrors.current.name, reason=reason, offset=most)
+
+    def _check_end(self, body: Body | None) -> None:
+        """Check that a body doesn't go on whose length nobody said; whether it ends well doesn't matter any more."""
+        more = memoryview(bytearray(1))
+        with suppress(Passing):
+            self._check_piece(more[: body.read_into(more) if body else 0])
 
     def _take(self, piece: memoryview) -> Data:
         if self._digest is not None:

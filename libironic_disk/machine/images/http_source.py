@@ -20,7 +20,9 @@ from libironic_disk.machine.images.http_client import Body, Location
 from libironic_disk.machine.images.http_identity import Version, check_plain, part_of, version
 from libironic_disk.machine.images.http_line import Line
 from libironic_disk.machine.images.http_mirrors import Mirror, Mirrors
-from libironic_disk.machine.images.http_reading import Delivered, OpenHttpImage
+from libironic_disk.machine.images.http_reading import OpenHttpImage
+from libironic_disk.machine.images.sources import Delivered
+from libironic_disk.pure.images.qcow2_events import MetadataAccess
 from libironic_disk.units import MIB
 
 IMAGE_POLICY: Final = HttpPolicy(total_timeout=4 * 60 * 60, attempts=8)
@@ -56,6 +58,11 @@ class HttpImage:
     def name(self) -> str:
         """What it is called in errors: its first URL, without credentials and query."""
         return self.locations[0].name
+
+    @property
+    def access(self) -> MetadataAccess:
+        """Each part costs a request, if there are any."""
+        return MetadataAccess.LAZY if self.random_access else MetadataAccess.NEVER
 
     @contextmanager
     def opened(

@@ -29,6 +29,8 @@ _ENVIRONMENT: Final = {"MALLOC_ARENA_MAX": "3"}
 _INPUT_OUTPUT: Final = re.compile(r"error while (reading|writing) at byte (\d+): (.*)")
 _INPUT: Final = re.compile(r"error while reading from input image file: (.*)")
 _BLOCK: Final = MIB
+# Where qemu's driver isn't called by the name of the format.
+_DRIVERS: Final = {ImageFormat.VHD: "vpc"}
 
 
 class TargetDriver(StrEnum):
@@ -182,7 +184,8 @@ def _run(
 
 
 def _described(image: Place, image_format: ImageFormat) -> str:
-    layers: dict[str, object] = {"driver": image_format.value, "file": {"driver": "file", "filename": image.path}}
+    driver = _DRIVERS.get(image_format, image_format.value)
+    layers: dict[str, object] = {"driver": driver, "file": {"driver": "file", "filename": image.path}}
     if image_format is not ImageFormat.RAW:
         layers["backing"] = None
     return f"json:{json.dumps(layers)}"

@@ -11,17 +11,15 @@ from libironic_disk.pure.disks import ids
 from libironic_disk.pure.disks.alignment import Alignment, choose_alignment
 from libironic_disk.pure.disks.facts import DiskFacts, Signature
 from libironic_disk.pure.disks.layout import FileSystem, Layout, PartitionSpec, room_problems
+from libironic_disk.pure.disks.losses import EDGE, old_metadata, table_spans
 from libironic_disk.pure.disks.matching import adopted, is_as_planned, table_differences
 from libironic_disk.pure.disks.placing import Place, Space, place
 from libironic_disk.pure.disks.planning import Action, Existing, Plan, PlannedPartition
 from libironic_disk.pure.ranges import ByteRange, edges, without
 from libironic_disk.pure.roles import Role, attribute_mask, gpt_type, mbr_type
 from libironic_disk.pure.tables.model import TableKind
-from libironic_disk.pure.tables.reading import regions, usable
+from libironic_disk.pure.tables.reading import usable
 from libironic_disk.units import MIB, align_down, in_words
-
-EDGE: Final = MIB
-"""How many bytes at each end of a disk or partition are zeroed: the superblocks of every system in use lie there."""
 
 HEAD: Final = MIB
 """No partition begins before this byte: the table's first copy and all boot code lie before it."""
@@ -192,23 +190,12 @@ def _with_losses(plan: Plan, facts: DiskFacts) -> Plan:
     destroys = tuple(found for found in facts.signatures if found.partition not in numbers)
     untouched = [part.span for part in kept]
     if plan.action is Action.KEEP:
-        untouched += _table_spans(facts)
+        untouched += table_spans(facts)
     return replace(plan, destroys=destroys, wipes=without(_losses(plan, facts, destroys), untouched))
 
 
 def _losses(plan: Plan, facts: DiskFacts, destroys: Sequence[Signature]) -> Iterator[ByteRange]:
-    """Name what is zeroed: both ends of the disk and of every old and new partition, old tables, and each signature."""
-    yield from edges(ByteRange(0, facts.size), EDGE)
+    """Name what is zeroed: what the disk had, and both ends of every new partition."""
+    yield from old_metadata(facts, destroys)
     for part in plan.partitions:
         yield from edges(part.span, EDGE)
-    for old in facts.table.partitions if facts.table else ():
-        yield from edges(ByteRange(max(old.start, 0), min(old.end, facts.size)), EDGE)
-    yield from _table_spans(facts)
-    for signature in destroys:
-        block = align_down(signature.offset, _BLOCK)
-        yield ByteRange(block, min(block + 2 * _BLOCK, facts.size))
-
-
-def _table_spans(facts: DiskFacts) -> Iterator[ByteRange]:
-    for offset, length in regions(facts.table, facts.size, facts.topology.sector_size):
-        yield ByteRange(offset, offset + length)

@@ -59,6 +59,7 @@ def compressed_of(extent: Extent, payload: memoryview, header: Header) -> Compre
         payload=payload,
         cluster_size=header.cluster_size,
         host_offset=extent.start,
+        cut=len(payload) < extent.detail,
     )
 
 
@@ -77,9 +78,10 @@ def check_end(extent: Extent, file_size: int | None, header: Header, image: str)
     if file_size is None or extent.kind is Kind.RESERVED:
         return
     limit, visible = file_size, header.virtual_size - extent.guest
-    what, end = "a table", extent.end(header.cluster_size)
+    what, end = "an L2 table", extent.end(header.cluster_size)
     match extent.kind:
         case Kind.L1_TABLE:
+            what = "its L1 table"
             end = header.l1_offset + header.l1_entries * L1_ENTRY
         case Kind.DATA:
             what, end = "a data cluster", extent.start + min(extent.detail * header.cluster_size, visible)

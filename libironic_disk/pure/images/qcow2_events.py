@@ -36,7 +36,8 @@ class Compressed:
     """A compressed cluster; :func:`~libironic_disk.pure.images.qcow2_inflate.inflate` gives its ``length`` bytes.
 
     ``length`` is less than ``cluster_size`` where the disk ends within the cluster. ``payload`` is a part of what was
-    pushed last, or belongs to nobody else; ``host_offset`` is where it is in the file.
+    pushed last, or belongs to nobody else; ``host_offset`` is where it is in the file. ``cut`` says that the file ends
+    within the payload's last sector: only the end of its stream then shows that nothing is missing.
     """
 
     guest_offset: int
@@ -45,6 +46,7 @@ class Compressed:
     payload: memoryview
     cluster_size: int
     host_offset: int
+    cut: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -89,7 +89,7 @@ def _kind(record: bytes, disk: GptReader) -> TableKind | None:
     plausible = all(slot.plausible for slot in slots)
     if any(slot.type_id == PROTECTIVE and (plausible or slot.first_lba == 1) for slot in slots):
         return TableKind.GPT
-    file_system = _is_file_system(record)
+    file_system = is_file_system(record)
     # mkfs.fat may write a partition over its own boot sector, for systems that insist on a table (--mbr).
     if plausible and any(slot.sectors and (slot.first_lba or not file_system) for slot in slots):
         return TableKind.MBR
@@ -98,7 +98,7 @@ def _kind(record: bytes, disk: GptReader) -> TableKind | None:
     return TableKind.MBR if slots and plausible and signature_of(record) and not file_system else None
 
 
-def _is_file_system(record: bytes) -> bool:
+def is_file_system(record: bytes) -> bool:
     """Whether a boot sector belongs to FAT (the tests of Linux, fs/fat/inode.c), exFAT or NTFS."""
     if record[3:11] in (b"NTFS    ", b"EXFAT   "):
         return True

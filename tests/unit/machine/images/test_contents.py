@@ -1,7 +1,8 @@
-"""What lies inside an image is seen in raw and qcow2 alike, before anything is written."""
+"""What lies inside an image is seen in raw and qcow2 alike, wherever it is, before anything is written."""
 
 from __future__ import annotations
 
+import gzip
 import io
 import subprocess
 from pathlib import Path
@@ -9,12 +10,15 @@ from pathlib import Path
 import pytest
 
 from libironic_disk import images
-from libironic_disk.errors import SourceFailed, ToolMissing
-from libironic_disk.images import Contents, ImageFormat
+from libironic_disk.errors import ImageDamaged, SourceFailed, ToolMissing
+from libironic_disk.images import Contents, Engine, ImageFormat, ImageSource
 from libironic_disk.machine import process
+from libironic_disk.machine.images.detection import HEAD
 from libironic_disk.units import KIB, MIB, TIB
-from tests.support.oracles import blkid
+from tests.support.badserver import ImageServer
+from tests.support.oracles import blkid, output
 from tests.support.qcow2_images import converted, created
+from tests.support.webserver import serving
 
 MAKERS = {
     "btrfs": ("mkfs.btrfs", "-q", "-L", "label"),
@@ -34,8 +38,8 @@ def blank(path: Path, size: int = 320 * MIB) -> Path:
     return path
 
 
-def with_filesystem(path: Path, kind: str) -> Path:
-    subprocess.run([*MAKERS[kind], str(blank(path))], check=True, capture_output=True)
+def with_filesystem(path: Path, kind: str, size: int = 320 * MIB) -> Path:
+    subprocess.run([*MAKERS[kind], str(blank(path, size))], check=True, capture_output=True)
     return path
 
 
@@ -50,23 +54,76 @@ def with_table(path: Path, label: str) -> Path:
 def in_form(raw: Path, form: str) -> Path:
     if form == "raw":
         return raw
+    if form == "packed":
+        packed = raw.with_suffix(".gz")
+        packed.write_bytes(gzip.compress(raw.read_bytes(), compresslevel=1))
+        return packed
     compress = form == "compressed"
     return converted(raw, raw.with_suffix(f".{form}"), "compression_type=zstd" if compress else "", compress=compress)
 
 
-def inside(path: Path) -> Contents:
-    found = images.look_inside(images.inspect(path))
+def as_stream(path: Path) -> io.BytesIO:
+    """Give as much of an image as planning may read; to read on from there fails."""
+
+    class Head(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            assert size is not None
+            assert 0 <= self.tell() + size <= HEAD, "more was read than is kept"
+            return super().read(size)
+
+    return Head(path.read_bytes())
+
+
+def inside(source: ImageSource) -> Contents:
+    found = images.look_inside(images.inspect(source))
     assert found is not None
     return found
 
 
-@pytest.mark.parametrize("form", ["raw", "qcow2", "compressed"])
 @pytest.mark.parametrize("kind", MAKERS)
-def test_a_file_system_is_found_as_blkid_finds_it(tmp_path: Path, kind: str, form: str) -> None:
+def test_a_file_system_is_found_as_blkid_finds_it(tmp_path: Path, kind: str) -> None:
     raw = with_filesystem(tmp_path / "image", kind)
     wanted = blkid(str(raw))
-    (found,) = inside(in_form(raw, form)).signatures
-    assert (found.kind, found.label, found.uuid) == (kind, wanted["LABEL"], wanted["UUID"])
+    for form in ("raw", "qcow2", "compressed"):
+        (found,) = inside(in_form(raw, form)).signatures
+        assert (found.kind, found.label, found.uuid) == (kind, wanted["LABEL"], wanted["UUID"])
+
+
+@pytest.mark.parametrize("form", ["raw", "qcow2", "compressed", "packed"])
+def test_streams_and_servers_are_looked_into_as_files_are(
+    tmp_path: Path, form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("no_proxy", "*")
+    path = in_form(with_filesystem(tmp_path / "image", "ext4", 40 * MIB), form)
+    wanted = inside(path)
+    assert [each.kind for each in wanted.signatures] == ["ext4"]
+    assert inside(as_stream(path)) == wanted
+    with serving() as server:
+        served = ImageServer(server=server, body=path.read_bytes())
+        assert inside(served.url) == wanted
+        assert served.ranges == [f"bytes=0-{HEAD - 1}"]
+
+
+@pytest.mark.parametrize("form", ["qcow2", "packed"])
+def test_what_was_looked_into_can_still_be_written(tmp_path: Path, form: str) -> None:
+    raw = with_filesystem(tmp_path / "image", "ext4", 40 * MIB)
+    target = tmp_path / "target"
+    target.write_bytes(b"\xaa" * 40 * MIB)
+    image = images.inspect(io.BytesIO(in_form(raw, form).read_bytes()))
+    assert images.look_inside(image) == images.look_inside(image) == inside(raw)
+    images.write_image(image, str(target), capacity=40 * MIB, regular_file=True)
+    output("cmp", str(raw), str(target))
+    with pytest.raises(SourceFailed, match="once"):
+        images.look_inside(image)
+
+
+def test_a_stream_with_its_tables_at_the_end_is_not_looked_into(tmp_path: Path) -> None:
+    """Its head says what it is; where its clusters belong comes behind everything that is kept."""
+    path = created(tmp_path / "image.qcow2", 8 * MIB, "", "write -P 1 0 8M")
+    output("qemu-img", "snapshot", "-c", "first", str(path))
+    output("qemu-io", "-f", "qcow2", "-c", "write -P 2 0 64k", str(path))
+    assert images.look_inside(images.inspect(path)) is not None
+    assert images.look_inside(images.inspect(as_stream(path))) is None
 
 
 @pytest.mark.parametrize("form", ["raw", "qcow2"])
@@ -108,15 +165,6 @@ def test_what_lies_at_the_end_is_left_out(tmp_path: Path) -> None:
     assert inside(path) == Contents(signatures=(), has_table=False)
 
 
-def test_a_stream_is_not_looked_into(tmp_path: Path) -> None:
-    data = with_filesystem(tmp_path / "image", "ext4").read_bytes()
-    stream = io.BytesIO(data)
-    image = images.inspect(stream)
-    position = stream.tell()
-    assert images.look_inside(image) is None
-    assert stream.tell() == position
-
-
 def test_a_file_that_changed_since_is_not_judged(tmp_path: Path) -> None:
     path = with_filesystem(tmp_path / "image", "ext4")
     image = images.inspect(path)
@@ -132,14 +180,30 @@ def test_a_cluster_that_cannot_be_decoded_is_the_images_fault(tmp_path: Path) ->
     data = path.read_bytes()
     start = 5 * 64 * KIB  # behind the header and two levels each of refcounts and of mapping
     path.write_bytes(data[:start] + b"\xff" * (len(data) - start))
-    with pytest.raises(SourceFailed, match="qemu-img"):
+    with pytest.raises(ImageDamaged, match="can't be unpacked") as failed:
         images.look_inside(images.inspect(path, declared=ImageFormat.QCOW2))
+    assert failed.value.offset == start
 
 
-def test_only_qcow2_needs_a_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("driver", ["vmdk", "vpc", "vhdx", "vdi"])
+def test_qemu_img_looks_into_what_only_it_can_read(tmp_path: Path, driver: str) -> None:
     raw = with_filesystem(tmp_path / "image", "ext4")
-    qcow2 = in_form(raw, "qcow2")
+    path = tmp_path / "other"
+    output("qemu-img", "convert", "-f", "raw", "-O", driver, str(raw), str(path))
+    found = images.look_inside(images.inspect(path, engine=Engine.QEMU_IMG))
+    assert found is not None
+    assert found.signatures == inside(raw).signatures
+    # It reads files only.
+    assert images.look_inside(images.inspect(io.BytesIO(path.read_bytes()), engine=Engine.QEMU_IMG)) is None
+
+
+def test_only_other_formats_need_a_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = with_filesystem(tmp_path / "image", "ext4")
+    qcow2 = in_form(raw, "compressed")
+    other = tmp_path / "image.vdi"
+    output("qemu-img", "convert", "-f", "raw", "-O", "vdi", str(raw), str(other))
+    image = images.inspect(other, engine=Engine.QEMU_IMG)
     monkeypatch.setattr(process, "_search_path", lambda: str(tmp_path))
-    assert inside(raw).signatures
+    assert inside(raw).signatures == inside(qcow2).signatures
     with pytest.raises(ToolMissing, match="qemu-img"):
-        inside(qcow2)
+        images.look_inside(image)

@@ -254,6 +254,35 @@ def test_an_image_that_seemed_to_be_empty(server: WebServer) -> None:
         read(image)
 
 
+@pytest.mark.parametrize("parts", [True, False])
+@pytest.mark.parametrize("hashed", [True, False])
+def test_a_body_without_a_length_is_as_long_as_the_image_was(server: WebServer, parts: bool, hashed: bool) -> None:
+    """It looks whole where it ends: only what was known before tells that it isn't."""
+    served = ImageServer(server=server, body=BODY, parts=parts)
+    image = look(served)
+    assert image.size == len(BODY)
+    served.chunked = True
+    assert read(image, hashed=hashed) == BODY
+    served.body = BODY[:-1]
+    with pytest.raises(SourceFailed, match="it ended as if it were whole, and it has 30000 bytes") as failed:
+        read(image, hashed=hashed)
+    assert failed.value.offset == len(BODY) - 1
+    served.body = BODY + b"x"
+    with pytest.raises(SourceChanged, match="goes on behind the 30000 bytes") as failed:
+        read(image, hashed=hashed)
+    assert failed.value.offset == len(BODY)
+
+
+def test_what_ended_early_as_if_it_were_whole_goes_on_elsewhere(server: WebServer) -> None:
+    """As a proxy ends it that lost its own connection."""
+    first = ImageServer(server=server, body=BODY)
+    second = ImageServer(server=server, body=BODY, path="/copy.img")
+    image = look(first, second)
+    first.body, first.chunked = BODY[:20_000], True
+    assert read(image) == BODY
+    assert second.ranges == [None]
+
+
 def test_another_place_with_another_length(server: WebServer) -> None:
     first = ImageServer(server=server, body=BODY, faults=[Fault(kind=Kind.NONE), Fault(kind=Kind.NOT_FOUND)])
     second = ImageServer(server=server, body=BODY + b"x", path="/copy.img")

@@ -1,46 +1,85 @@
-"""Compressed pieces through a decompressor, and from a server to the end of it."""
+"""Compressed pieces through a decompressor: any cut, holes, and every way to end."""
 
 from __future__ import annotations
 
 import gzip
 import lzma
-import os
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from libironic_disk.errors import ImageDamaged, SourceFailed
-from libironic_disk.machine.http import HttpPolicy
-from libironic_disk.machine.images.http_client import Location
-from libironic_disk.machine.images.http_source import http_image
+from libironic_disk.errors import Cancelled, ImageDamaged, SourceFailed
+from libironic_disk.machine.images.buffers import BufferPool
 from libironic_disk.machine.images.sources import Data, OpenSource, Piece, Zeros
-from libironic_disk.machine.images.sources.readahead import reading_ahead
+from libironic_disk.machine.images.sources.readahead import Reading, nothing
 from libironic_disk.machine.images.unpacking import Unpacked
-from libironic_disk.pure.images.checksums import Algorithm, LiveDigest
-from libironic_disk.pure.images.compression import DETECTION_SIZE, Compression, Decompressor, detect
+from libironic_disk.pure.images.compression import Compression, Decompressor
+from libironic_disk.pure.ranges import ByteRange
 from libironic_disk.units import MIB
-from tests.support.badserver import Fault, ImageServer, Kind
-from tests.support.webserver import serving
 
 
-def borrowed(data: bytes, size: int) -> Iterator[Piece]:
-    """Give pieces that are overwritten as soon as the next one is asked for."""
-    buffer = bytearray(size)
-    for at in range(0, len(data), size):
-        piece = data[at : at + size]
-        buffer[: len(piece)] = piece
-        yield Data(offset=at, data=memoryview(buffer)[: len(piece)])
-        buffer[:] = b"\xaa" * size
+class Row:
+    """A source that gives bytes, and zeros for numbers, then ends, fails or waits until it is stopped."""
+
+    def __init__(self, *parts: bytes | int, error: Exception | None = None, waits: bool = False) -> None:
+        self.stopped = threading.Event()
+        self._parts = [*parts]
+        self._error = error
+        self._waits = waits
+        self._position = 0
+
+    def fill(self, buffer: memoryview) -> Piece | None:
+        start = self._position
+        if not self._parts:
+            if self._waits:
+                self.stopped.wait(10)
+            if self._error is not None:
+                raise self._error
+            return None
+        part = self._parts.pop(0)
+        if isinstance(part, int):
+            self._position += part
+            return Zeros(offset=start, length=part)
+        taken, rest = part[: len(buffer)], part[len(buffer) :]
+        if rest:
+            self._parts.insert(0, rest)
+        buffer[: len(taken)] = taken
+        self._position += len(taken)
+        return Data(offset=start, data=buffer[: len(taken)])
+
+    def stop(self) -> None:
+        self.stopped.set()
+
+    def read_ranges(self, ranges: Sequence[ByteRange]) -> list[bytes]:
+        raise NotImplementedError
+
+
+@contextmanager
+def unpacked(row: Row, kind: Compression = Compression.GZIP, *, size: int = 1000) -> Iterator[Unpacked]:
+    """Unpack pieces of a size, all of them in the same memory: each is overwritten as soon as it was released."""
+    reading = Reading(row, BufferPool(1, size), nothing)
+    thread = threading.Thread(target=reading.run)
+    thread.start()
+    try:
+        yield Unpacked(reading, Decompressor(kind, image="disk.img"), image="disk.img")
+    finally:
+        reading.stop()
+        thread.join()
 
 
 def read(opened: OpenSource, size: int) -> bytes:
     buffer = memoryview(bytearray(size))
     whole = bytearray()
+    full = True
     while (piece := opened.fill(buffer)) is not None:
         assert isinstance(piece, Data)
         assert piece.offset == len(whole)
+        assert full, "a buffer before the last one wasn't filled"
+        full = len(piece.data) == size
         whole += piece.data
     assert opened.fill(buffer) is None
     return bytes(whole)
@@ -54,53 +93,48 @@ def read(opened: OpenSource, size: int) -> bytes:
 )
 def test_any_pieces(body: bytes, kind: Compression, size: int, filled: int) -> None:
     packed = gzip.compress(body) if kind is Compression.GZIP else lzma.compress(body, preset=0)
-    assert read(Unpacked(borrowed(packed, size), Decompressor(kind, image="disk.img")), filled) == body
-    with pytest.raises(ImageDamaged, match="truncated"):
-        read(Unpacked(borrowed(packed[:-1], size), Decompressor(kind, image="disk.img")), filled)
+    with unpacked(Row(packed), kind, size=size) as found:
+        assert read(found, filled) == body
+    with unpacked(Row(packed[:-1]), kind, size=size) as found, pytest.raises(ImageDamaged, match="truncated"):
+        read(found, filled)
 
 
 def test_a_hole_is_zeros() -> None:
-    packed = memoryview(gzip.compress(b"body"))
-    pieces: list[Piece] = [Data(offset=0, data=packed), Zeros(offset=len(packed), length=5 * MIB + 1)]
-    assert read(Unpacked(pieces, Decompressor(Compression.GZIP, image="disk.img")), 100) == b"body"
-    with pytest.raises(ImageDamaged, match="followed by something else"):
-        pieces = [Data(offset=0, data=packed), Zeros(offset=len(packed), length=5), Data(offset=99, data=packed[3:])]
-        read(Unpacked(pieces, Decompressor(Compression.GZIP, image="disk.img")), 100)
+    packed = gzip.compress(b"body")
+    with unpacked(Row(packed, 5 * MIB + 1)) as found:
+        assert read(found, 100) == b"body"
+    # The format says of how many zeros there may be a multiple.
+    packed = lzma.compress(b"body")
+    with unpacked(Row(packed, MIB + 4), Compression.XZ) as found:
+        assert read(found, 100) == b"body"
+    with unpacked(Row(packed, MIB + 1), Compression.XZ) as found, pytest.raises(ImageDamaged, match="padded"):
+        read(found, 100)
 
 
-@pytest.mark.parametrize("parts", [True, False])
-def test_from_a_server_that_drops_connections_to_the_image(parts: bool) -> None:
-    """All stages at once, each in its thread: read, hash, unpack; the digest is that of the compressed file."""
-    body = os.urandom(3 * MIB) + bytes(20 * MIB) + os.urandom(2 * MIB)
-    packed = gzip.compress(body, compresslevel=1)
-    drops = [Fault(kind=Kind.NONE), *(Fault(kind=Kind.DROP, after=after * MIB) for after in (1, 2, 3))]
-    live = LiveDigest(Algorithm.SHA256)
-
-    def hashed(pieces: Iterator[Piece]) -> Iterator[Piece]:
-        for piece in pieces:
-            assert isinstance(piece, Data)
-            live.update(piece.data)
-            yield piece
-
-    with serving() as server:
-        bad = ImageServer(server=server, body=packed, faults=drops, parts=parts)
-        image = http_image(Location(url=bad.url), policy=HttpPolicy(), head_size=4096)
-        kind = detect(image.head[:DETECTION_SIZE])
-        assert kind is Compression.GZIP
-        with image.opened() as opened, reading_ahead(opened) as pieces:
-            unpacked = Unpacked(hashed(pieces), Decompressor(kind, image=image.name))
-            with reading_ahead(unpacked) as found:
-                whole = b"".join(bytes(piece.data) for piece in found if isinstance(piece, Data))
-    assert whole == body
-    expected = LiveDigest(Algorithm.SHA256)
-    expected.update(packed)
-    live.check(expected.checksum(), image=image.name)
+def test_zeros_are_nothing_but_padding() -> None:
+    packed = gzip.compress(b"body")
+    with unpacked(Row(packed, 5, packed[3:])) as found, pytest.raises(ImageDamaged, match="followed by something else"):
+        read(found, 100)
 
 
 def test_a_source_that_fails_fails_as_itself() -> None:
-    def failing() -> Iterator[Piece]:
-        yield Data(offset=0, data=memoryview(gzip.compress(b"body"))[:10])
-        raise SourceFailed(source="disk.img", reason="gone", offset=10)
+    failing = Row(gzip.compress(b"body")[:10], error=SourceFailed(source="disk.img", reason="gone", offset=10))
+    with unpacked(failing) as found, pytest.raises(SourceFailed, match="gone"):
+        read(found, 100)
 
-    with pytest.raises(SourceFailed, match="gone"):
-        read(Unpacked(failing(), Decompressor(Compression.GZIP, image="disk.img")), 100)
+
+def test_what_is_stopped_in_the_middle_is_neither_whole_nor_truncated() -> None:
+    """Also where the source has given a whole stream, after which it could end."""
+    row = Row(gzip.compress(b"body"), 1, waits=True)
+    with unpacked(row) as found:
+        other = threading.Timer(0.05, found.stop)
+        other.start()
+        with pytest.raises(Cancelled):
+            read(found, 100)
+        other.join()
+    assert row.stopped.is_set()
+
+
+def test_what_is_compressed_has_one_order() -> None:
+    with unpacked(Row(gzip.compress(b"body"))) as found, pytest.raises(SourceFailed, match="out of order"):
+        found.read_ranges([ByteRange(0, 1)])

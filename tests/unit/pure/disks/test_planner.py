@@ -16,7 +16,8 @@ from libironic_disk.errors import (
 from libironic_disk.pure.disks import ids
 from libironic_disk.pure.disks.facts import DiskFacts, Signature, Topology
 from libironic_disk.pure.disks.layout import FileSystem, Layout, PartitionSpec
-from libironic_disk.pure.disks.planner import EDGE, HEAD
+from libironic_disk.pure.disks.losses import EDGE
+from libironic_disk.pure.disks.planner import HEAD
 from libironic_disk.pure.disks.planning import Action, Existing, Plan
 from libironic_disk.pure.disks.presets import bios_boot, config_drive, ephemeral, esp, ironic_layout, root, swap
 from libironic_disk.pure.disks.sizes import Percent, Remaining, mib

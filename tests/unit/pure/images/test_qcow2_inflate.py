@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import tracemalloc
 import zlib
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -43,13 +44,17 @@ def cluster(payload: bytes, kind: Compression, *, size: int = SIZE, length: int 
     )
 
 
-@pytest.fixture(autouse=True, params=["zlib", "isal"])
-def _both_decoders(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True, params=["zlib", "isal", "libdeflate"])
+def _each_decoder(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     qcow2_inflate._new_stream.cache_clear()
     if request.param == "zlib":
         monkeypatch.setattr(qcow2_inflate, "_new_stream", lambda: zlib.decompressobj)
     else:
         assert qcow2_inflate._new_stream().__module__ != "zlib"
+    if request.param == "libdeflate":
+        assert qcow2_inflate._inflate_at_once() is not qcow2_inflate._inflate
+    else:
+        monkeypatch.setattr(qcow2_inflate, "_inflate_at_once", lambda: qcow2_inflate._inflate)
 
 
 PAYLOADS = {
@@ -75,6 +80,15 @@ def test_a_cluster_without_the_end_of_its_stream_is_whole() -> None:
     stream = zlib.compressobj(6, zlib.DEFLATED, -12)
     payload = stream.compress(DATA) + stream.flush(zlib.Z_SYNC_FLUSH)
     assert inflate(cluster(payload, Compression.ZLIB), image="test") == DATA
+
+
+def test_a_cluster_that_ends_with_the_file_needs_the_end_of_its_stream() -> None:
+    stream = zlib.compressobj(6, zlib.DEFLATED, -12)
+    payload = stream.compress(DATA) + stream.flush(zlib.Z_SYNC_FLUSH)
+    with pytest.raises(ImageDamaged, match="the file ends before it does"):
+        inflate(replace(cluster(payload, Compression.ZLIB), cut=True), image="test")
+    for name, (whole, kind) in PAYLOADS.items():
+        assert inflate(replace(cluster(whole, kind), cut=True), image="test") == DATA, name
 
 
 @pytest.mark.parametrize("what", PAYLOADS)

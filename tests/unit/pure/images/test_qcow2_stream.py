@@ -206,7 +206,7 @@ REFUSALS: dict[str, tuple[bytes, str]] = {
         "two of its tables or clusters are at byte|can't be unpacked",
     ),
     "data behind the end": (changed(L2, 0, lambda _: 1 << 40), "truncated: a data cluster reaches to byte"),
-    "L2 behind the end": (changed(L1, 0, lambda _: 1 << 40), "truncated: a table reaches to byte"),
+    "L2 behind the end": (changed(L1, 0, lambda _: 1 << 40), "truncated: an L2 table reaches to byte"),
     "a compressed cluster behind the end": (
         changed(L2, 1, lambda word: word & (1 << 62) | 1 << 40),
         "truncated: a compressed cluster reaches to byte",

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from libironic_disk.errors import ImageRefused, SourceFailed
 from libironic_disk.machine.images.sources import Data, Piece, Zeros
 from libironic_disk.machine.images.sources.file import OpenFile, local_file
-from libironic_disk.units import KIB, MIB
+from libironic_disk.units import GIB, KIB, MIB
 
 
 def read(file: OpenFile, buffer_size: int = 100 * KIB) -> list[Piece]:
@@ -66,7 +66,8 @@ def test_large_holes_are_not_read(tmp_path: Path) -> None:
         pieces = read(opened, MIB)
     assert [piece.offset for piece in pieces if isinstance(piece, Data)] == [1 << 40]
     assert sum(piece.length for piece in pieces if isinstance(piece, Zeros)) == (2 << 40) - MIB
-    assert max(piece.length for piece in pieces if isinstance(piece, Zeros)) <= 256 * MIB
+    # Each is a job of its own: several threads share them.
+    assert max(piece.length for piece in pieces if isinstance(piece, Zeros)) <= 16 * GIB
 
 
 def test_many_short_holes_do_not_make_many_pieces(tmp_path: Path) -> None:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import io
+from array import array
+from typing import cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from libironic_disk.errors import SourceFailed
+from libironic_disk.errors import Cancelled, SourceFailed
+from libironic_disk.events import Cancellation
 from libironic_disk.machine.images.sources import Data
-from libironic_disk.machine.images.sources.stream import Readable, StreamSource
+from libironic_disk.machine.images.sources.stream import Pieces, Readable, StreamSource
+from libironic_disk.pure.images.qcow2_events import MetadataAccess
+from libironic_disk.pure.ranges import ByteRange
 
 
 class Dribble:
@@ -96,6 +101,68 @@ def test_a_stream_that_gives_more_than_it_was_asked_for_is_refused() -> None:
             return bytes(size + 1)
 
     assert "asked for" in failing(Generous(), None).reason
+
+
+def test_a_stream_that_gives_text_is_refused() -> None:
+    class Text:
+        def read(self, size: int, /) -> str:
+            return "image"
+
+    stream = cast("Readable", Text())
+    assert "gives str and not bytes" in failing(stream, None).reason
+    with pytest.raises(SourceFailed, match="gives str"):
+        StreamSource(stream, name="the upload", size=None).peek(5)
+
+
+def test_a_stream_that_is_being_read_is_not_peeked_at() -> None:
+    source = StreamSource(io.BytesIO(b"image"), name="the upload", size=None)
+    source.peek(2)
+    with source.opened() as opened:
+        with pytest.raises(SourceFailed, match="once"):
+            source.peek(1)
+        buffer = memoryview(bytearray(10))
+        pieces = [opened.fill(buffer) for _ in range(3)]
+        assert [piece and (piece.offset, piece.end) for piece in pieces] == [(0, 2), (2, 5), None]
+    with pytest.raises(SourceFailed, match="once"):
+        source.peek(1)
+
+
+@pytest.mark.parametrize("stopped", [True, False])
+def test_a_stream_that_was_stopped_or_cancelled_is_read_no_further(stopped: bool) -> None:
+    stream, cancel = io.BytesIO(b"image"), Cancellation()
+    with StreamSource(stream, name="the upload", size=None).opened(cancel=cancel) as opened:
+        opened.fill(memoryview(bytearray(2)))
+        if stopped:
+            opened.stop()
+        else:
+            cancel.cancel()
+        with pytest.raises(Cancelled):
+            opened.fill(memoryview(bytearray(2)))
+    assert stream.tell() == 2
+
+
+def test_a_stream_has_one_order() -> None:
+    source = StreamSource(io.BytesIO(b"image"), name="the upload", size=5)
+    assert source.access is MetadataAccess.NEVER
+    with source.opened() as opened, pytest.raises(SourceFailed, match="out of order"):
+        opened.read_ranges([ByteRange(0, 1)])
+
+
+@given(pieces=st.lists(st.binary(max_size=40), max_size=20), sizes=st.lists(st.integers(1, 50), max_size=30))
+def test_pieces_are_a_stream(pieces: list[bytes], sizes: list[int]) -> None:
+    stream = Pieces(pieces)
+    found = [stream.read(size) for size in sizes]
+    assert all(len(piece) <= size for piece, size in zip(found, sizes, strict=True))
+    # Some or none before the end, and none only there.
+    rest = b"".join(iter(lambda: stream.read(7), b""))
+    assert b"".join(found) + rest == b"".join(pieces)
+    assert stream.read(1) == b""
+
+
+def test_pieces_may_be_views_of_anything() -> None:
+    pieces = cast("list[bytes]", [array("I", [1, 2]), memoryview(b"xyz")])
+    assert Pieces(pieces).read(5) == array("I", [1, 2]).tobytes()[:5]
+    assert failing(Pieces(cast("list[bytes]", ["text"])), None).reason.startswith("memoryview")
 
 
 def test_a_stream_is_read_once() -> None:

@@ -1,0 +1,94 @@
+"""A disk held for the time of the work on it: attached where it is a plain file, locked, open, and proven unused."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+from libironic_disk.errors import DeviceFailed, DeviceReadOnly, PlanOutdated
+from libironic_disk.events import Cancellation
+from libironic_disk.machine.disks import claims, disk_io, loop, observing, sysfs
+from libironic_disk.machine.disks.sysfs import BlockNode
+from libironic_disk.pure.disks.facts import DiskKind, Fingerprint
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldDisk:
+    """A locked disk, open for reading and writing.
+
+    ``path`` is what the caller calls it; ``block`` is the device behind that, a loop device where it is a plain file.
+    """
+
+    path: str
+    kind: DiskKind
+    sector_size: int
+    block: BlockNode
+    fd: int
+
+    @property
+    def node(self) -> str:
+        """The device's node."""
+        return self.block.node
+
+    def check(self, fingerprint: Fingerprint) -> None:
+        """Prove that it is the disk that was planned for and that nobody else uses it.
+
+        Raises:
+            PlanOutdated: it isn't.
+            DeviceBusy: somebody does.
+            DeviceReadOnly: it can't be opened for writing.
+            DeviceFailed: it can't be read.
+        """
+        if self.kind is DiskKind.PLAIN_FILE:
+            now = observing.observe_file(self.path, sector_size=self.sector_size)
+        else:
+            now = observing.observe_disk(self.block, self.path)
+        differences = fingerprint.differences(now.fingerprint)
+        if differences:
+            raise PlanOutdated(device=self.path, differences=differences)
+        claims.check_unused(self.block)
+
+
+@contextmanager
+def held(
+    path: str, kind: DiskKind, *, sector_size: int, lock_timeout: float, cancel: Cancellation
+) -> Iterator[HeldDisk]:
+    """Lock and open a disk; nothing is written.
+
+    Raises:
+        DeviceBusy: it is a plain file, and a loop device has it.
+        DeviceLocked: somebody else kept the lock.
+        DeviceReadOnly: it can't be written.
+        DeviceFailed: it can't be opened.
+        Cancelled: the caller wished so.
+    """
+    with ExitStack() as stack:
+        node = path
+        if kind is DiskKind.PLAIN_FILE:
+            file = stack.enter_context(_opened(path))
+            stack.enter_context(claims.locked(file, path, timeout=lock_timeout, cancel=cancel))
+            claims.check_file_unused(path)
+            node = stack.enter_context(loop.attached(path, sector_size=sector_size))
+        block = sysfs.whole_disk(node)
+        # udevd acts when a descriptor that can write is closed: the lock has one of its own, which is closed later.
+        guard = stack.enter_context(_opened(block.node, os.O_RDONLY))
+        stack.enter_context(claims.locked(guard, block.node, timeout=lock_timeout, cancel=cancel))
+        stack.callback(claims.let_udevd_notice)
+        fd = stack.enter_context(_opened(block.node))
+        yield HeldDisk(path=path, kind=kind, sector_size=sector_size, block=block, fd=fd)
+
+
+@contextmanager
+def _opened(path: str, mode: int = os.O_RDWR) -> Iterator[int]:
+    try:
+        fd = os.open(path, mode | os.O_CLOEXEC)
+    except OSError as error:
+        if disk_io.is_write_protected(error):
+            raise DeviceReadOnly(device=path) from error
+        raise DeviceFailed(device=path, action="opening", reason=error.strerror or str(error)) from error
+    try:
+        yield fd
+    finally:
+        os.close(fd)
