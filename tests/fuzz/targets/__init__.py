@@ -1,0 +1,1 @@
+"""What is fuzzed: each module that has a ``TARGET`` is one."""
