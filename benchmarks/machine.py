@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import subprocess
 from pathlib import Path
 
@@ -13,6 +14,11 @@ _PROGRAMS = (
     ("util-linux", "mkswap --version"),
     ("parted", "parted --version"),
     ("gdisk", "sgdisk --version"),
+    ("qemu-img", "qemu-img --version"),
+    ("curl", "curl --version"),
+    ("gzip", "gzip --version"),
+    ("zstd", "zstd --version"),
+    ("nginx", "nginx -v"),
 )
 
 
@@ -42,5 +48,5 @@ def _processor() -> str:
 
 def _version(command: list[str]) -> str:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    words = (done.stdout + done.stderr).split()
-    return next((word for word in words if word[0].isdigit()), "unknown")
+    found = re.search(r"\d+(?:\.\d+)+", done.stdout + done.stderr)
+    return found[0] if found else "unknown"

@@ -7,8 +7,17 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Final
 
 from lab import cache_directory
+
+OURS: Final = "libironic_disk"
+PEER: Final = "ironic-python-agent"
+
+# On some machines even root can't look at everything of process 1. fuser complains, the agent takes the complaint for a
+# disk in use, and retries until it gives up. Among process numbers of its own it finds only itself, and is faster. What
+# it started ends with it, too.
+OWN_PROCESSES: Final = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
 
 
 def environment(name: str) -> Path:

@@ -11,26 +11,20 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import IO, Final, NamedTuple, NoReturn
+from typing import IO, TYPE_CHECKING, Final, NamedTuple, NoReturn, TypeVar
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 CHECKOUT: Final = Path(__file__).resolve().parent.parent
 _END_TIMEOUT: Final = 10
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
-    """The disk to work on and what goes onto it, in MiB; the partitions follow each other in this order."""
-
-    device: str
-    esp: int
-    ephemeral: int
-    swap: int
-    config_drive: int
-    root: int
+_RESET_PEAK: Final = "5"  # proc(5), clear_refs
+_Job = TypeVar("_Job")
 
 
 class Step(NamedTuple):
@@ -41,20 +35,30 @@ class Step(NamedTuple):
 
 
 class Round(NamedTuple):
-    """The steps of a round, which follow each other without a gap, and the process's peak memory so far, in bytes."""
+    """The steps of a round, which follow each other without a gap, and the process's peak memory in it, in bytes."""
 
     steps: tuple[Step, ...]
     peak_memory: int
 
+    @property
+    def seconds(self) -> float:
+        """What all steps took."""
+        return sum(step.seconds for step in self.steps)
 
-def serve(work: Callable[[Job], Sequence[Step]]) -> None:
-    """Do a round for every job that is read from standard input, until that is closed."""
+
+def serve(job: Callable[..., _Job], work: Callable[[_Job], Sequence[Step]]) -> None:
+    """Do a round for every job that is read from standard input, until that is closed.
+
+    Args:
+        job: makes a job from what :meth:`Runner.round` was given.
+        work: does the round.
+    """
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
     # Whatever a round prints belongs into the log.
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     for line in sys.stdin:
-        job = Job(**json.loads(line))
-        steps = work(job)
+        Path("/proc/self/clear_refs").write_text(_RESET_PEAK)
+        steps = work(job(**json.loads(line)))
         print(json.dumps([steps, _peak_memory()]), file=answers)
 
 
@@ -73,7 +77,7 @@ class Runner:
         self._process = process
         self._log = log
 
-    def round(self, job: Job) -> Round:
+    def round(self, job: DataclassInstance) -> Round:
         """Have a round done and return what it took.
 
         Raises:
@@ -115,3 +119,10 @@ def _pipes(process: subprocess.Popen[str]) -> tuple[IO[str], IO[str]]:
     if process.stdin is None or process.stdout is None:
         raise RuntimeError("started without pipes")
     return process.stdin, process.stdout
+
+
+def timed(name: str, work: Callable[[], object]) -> Step:
+    """Do a part of a round and return what it took."""
+    began = time.perf_counter()
+    work()
+    return Step(name, time.perf_counter() - began)

@@ -1,10 +1,11 @@
-"""Rounds of libironic_disk; run as a process by :mod:`benchmarks.partitioning`."""
+"""Rounds of libironic_disk; run as a process by :mod:`benchmarks.partitioning.measuring`."""
 
 from __future__ import annotations
 
 import time
 
-from benchmarks.rounds import Job, Step, serve
+from benchmarks.partitioning.job import Job
+from benchmarks.rounds import Step, serve
 from libironic_disk import Event, Existing, PhaseFinished, PhaseStarted, ironic_layout, partitioner
 from libironic_disk.units import MIB
 
@@ -44,4 +45,4 @@ def _phases(events: list[Event]) -> list[Step]:
 
 
 if __name__ == "__main__":
-    serve(make_disk)
+    serve(Job, make_disk)

@@ -1,4 +1,4 @@
-"""Partition and format Ironic's full layout: libironic_disk and ironic-python-agent in turns on one loop device."""
+"""The rounds of partitioning and formatting, and their report."""
 
 from __future__ import annotations
 
@@ -12,27 +12,23 @@ from typing import Final
 
 from benchmarks import disk
 from benchmarks.figures import Timing
-from benchmarks.peers import environment
-from benchmarks.rounds import Job, Round, Runner, started
+from benchmarks.partitioning.job import Job
+from benchmarks.partitioning.result import check
+from benchmarks.peers import OURS, OWN_PROCESSES, PEER, environment
+from benchmarks.rounds import Round, Runner, started
 from libironic_disk.units import GIB, MIB
 
-OURS: Final = "libironic_disk"
-PEER: Final = "ironic-python-agent"
 DISK_SIZE: Final = 8 * GIB
 TARGET: Final = 0.25
 
 _MADE: Final = ("make_partitions", "mkfs vfat", "mkfs swap", "mkfs ext4")
 
-# On some machines even root can't look at everything of process 1. fuser complains, the agent takes the complaint for a
-# disk in use, and retries until it gives up. Among process numbers of its own it finds only itself, and is faster.
-_OWN_PROCESSES: Final = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
-
 
 def measure(rounds: int) -> dict[str, list[Round]]:
     """Do rounds in turns, after one of each side that isn't counted; return them by side."""
     commands = {
-        OURS: (sys.executable, "-m", "benchmarks.ours"),
-        PEER: (*_OWN_PROCESSES, str(environment(PEER)), "-m", "benchmarks.theirs"),
+        OURS: (sys.executable, "-m", "benchmarks.partitioning.ours"),
+        PEER: (*OWN_PROCESSES, str(environment(PEER)), "-m", "benchmarks.partitioning.theirs"),
     }
     done: dict[str, list[Round]] = {side: [] for side in commands}
     with ExitStack() as held:
@@ -58,7 +54,7 @@ def _round(runner: Runner, job: Job, side: str) -> Round:
     # The agent calls sync, which waits for what anybody on the machine has written.
     os.sync()
     took = runner.round(job)
-    disk.check(job, side)
+    check(job, side)
     return took
 
 
