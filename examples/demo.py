@@ -1,6 +1,7 @@
 """The main job, end to end: a real Debian becomes a partition image, is deployed onto a disk, and boots from it.
 
-The disk is a file. Run by ``make demo``, as root: a file becomes a disk through a loop device.
+The image is a qcow2 file on a web server, beside its checksums. It is decoded while it comes, and no copy of it is
+made. The disk is a file. Run by ``make demo``, as root: a file becomes a disk through a loop device.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColum
 
 from lab import cache_directory
 from lab.debian import DebianImage, DeployReport, build_partition_image, parse_deploy_report
+from lab.imageserver import CHECKSUMS, served, write_checksums
 from lab.qemu import booted
-from libironic_disk import DeployRequest, DeployResult, deploy
+from libironic_disk import DeployRequest, DeployResult, Plan, deploy
 from libironic_disk.events import BytesMoved, Event, EventSink, Phase, PhaseFinished, PhaseStarted
 from libironic_disk.grub import SerialConsole
 from libironic_disk.pure.boot.kernelparams import KernelParameters
@@ -29,12 +31,13 @@ DISK_SIZE = 4 * GIB
 INSTANCE = "9f1c2e9e-6f1b-4f0e-8f3e-demo00000001"
 
 
-def request(image: DebianImage, disk: Path, firmware: Firmware) -> DeployRequest:
+def request(url: str, image: DebianImage, disk: Path, firmware: Firmware) -> DeployRequest:
     """Return what the demo asks for: root, swap, an ephemeral volume and a config drive on a blank disk."""
     return DeployRequest(
         device=str(disk),
         file_sector_size=512,
-        image=image.path,
+        image=url + image.path.name,
+        image_checksum=url + CHECKSUMS,
         swap_mb=256,
         ephemeral_mb=512,
         config_drive={
@@ -101,7 +104,11 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--boot", type=Firmware, choices=list(Firmware), default=Firmware.BIOS)
     firmware: Firmware = arguments.parse_args().boot
-    console = Console(highlight=False)
+    deploy_and_boot(Console(highlight=False), firmware)
+
+
+def deploy_and_boot(console: Console, firmware: Firmware) -> None:
+    """Build the image, serve it, plan, deploy and boot."""
     # Shown relative to where one stands: an absolute path would fill half of a line.
     work = Path(os.path.relpath(cache_directory())) / "demo"
     work.mkdir(parents=True, exist_ok=True)
@@ -111,26 +118,34 @@ def main() -> None:
     console.print(
         f"{os.path.relpath(image.path)} with kernel {image.kernel_version}, root file system {image.root_uuid}"
     )
+    write_checksums(image.path.parent, image.path.name)
 
     console.rule(f"2. the plan for a blank disk ({firmware})")
     disk = work / f"{firmware}.img"
     disk.unlink(missing_ok=True)
     with disk.open("wb") as file:
         file.truncate(DISK_SIZE)
-    plan = deploy.plan(request(image, disk, firmware))
+    with served(image.path.parent) as url:
+        result = planned_and_applied(console, request(url, image, disk, firmware), work / f"{firmware}.svg")
+
+    console.rule(f"4. the disk boots in QEMU ({'SeaBIOS' if firmware is Firmware.BIOS else 'OVMF'})")
+    show(console, result, boot_and_listen(disk, firmware))
+
+
+def planned_and_applied(console: Console, wanted: DeployRequest, picture: Path) -> DeployResult:
+    """Show the plan, draw it, and do it."""
+    plan = deploy.plan(wanted)
     console.print(str(plan), soft_wrap=True)
-    picture = work / f"{firmware}.svg"
-    picture.write_text(drawing.as_svg(plan.disk))
-    console.print(f"drawn in {picture}")
+    if isinstance(plan.disk, Plan):
+        picture.write_text(drawing.as_svg(plan.disk))
+        console.print(f"drawn in {picture}")
 
     console.rule("3. the deployment")
     with progress_bar(console) as sink:
         result = deploy.apply(plan, sink=sink)
     for warning in result.warnings:
         console.print(f"warning: {warning}")
-
-    console.rule(f"4. the disk boots in QEMU ({'SeaBIOS' if firmware is Firmware.BIOS else 'OVMF'})")
-    show(console, result, boot_and_listen(disk, firmware))
+    return result
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Deploy a partition image onto a disk, and show how it goes: ``python -m examples.deploy_image IMAGE DISK``, as root.
+"""Deploy an image onto a disk, and show how it goes: ``python -m examples.deploy_image IMAGE DISK``, as root.
 
-Whatever is on the disk is lost. Control-C cancels, and leaves a disk that does not boot.
+IMAGE is a path or a URL. Whatever is on the disk is lost. Control-C cancels, and leaves a disk that does not boot.
 """
 
 from __future__ import annotations
@@ -18,10 +18,13 @@ from libironic_disk import (
     DiskError,
     Event,
     Firmware,
+    ImageType,
     PhaseFinished,
     PhaseStarted,
     deploy,
 )
+
+MIB = 1024**2
 
 
 def show(event: Event) -> None:
@@ -30,7 +33,8 @@ def show(event: Event) -> None:
         case PhaseStarted():
             print(f"{event.phase} {event.detail}")
         case BytesMoved():
-            print(f"  {event.done} of {event.total or 'unknown'} bytes read, {event.written} written")
+            read = f"{event.done} of {event.total or 'unknown'} bytes read, {event.rate / MIB:.0f} MiB/s"
+            print(f"  {read}; {event.written} written, {event.zeroed} zeroed")
         case PhaseFinished():
             print(f"{event.phase} took {event.seconds:.2f} s")
 
@@ -40,6 +44,9 @@ def request(arguments: argparse.Namespace) -> DeployRequest:
     return DeployRequest(
         device=str(arguments.disk),
         image=arguments.image,
+        image_checksum=arguments.checksum,
+        image_type=ImageType.WHOLE_DISK if arguments.whole_disk else ImageType.PARTITION,
+        verify=arguments.verify,
         firmware=arguments.firmware,
         swap_mb=arguments.swap_mb,
         config_drive=arguments.config_drive,
@@ -49,9 +56,12 @@ def request(arguments: argparse.Namespace) -> DeployRequest:
 def main() -> None:
     """Plan, show the plan, apply it, print what Ironic would be told."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("image", type=Path)
+    parser.add_argument("image", help="a path or a URL")
     parser.add_argument("disk", type=Path)
     parser.add_argument("--firmware", type=Firmware, choices=list(Firmware), default=Firmware.UEFI)
+    parser.add_argument("--checksum", help="sha256:..., a value alone, or the URL of a checksum file")
+    parser.add_argument("--whole-disk", action="store_true", help="the image has partitions of its own")
+    parser.add_argument("--verify", action="store_true", help="read everything back before the disk may boot")
     parser.add_argument("--swap-mb", type=int, default=0)
     parser.add_argument("--config-drive", type=Path)
     cancellation = Cancellation()
