@@ -20,7 +20,7 @@ from libironic_disk.events import BytesMoved, Event
 from libironic_disk.images import ImageFormat
 from libironic_disk.machine.images import file_ranges
 from libironic_disk.machine.images.readback import Reader, Written
-from libironic_disk.units import GIB, KIB, MIB
+from libironic_disk.units import GIB, MIB
 from tests.conftest import Bench
 from tests.support.badserver import Fault, ImageServer, Kind, wait_for_the_end
 from tests.support.cancelling import Switch, cancelled_soon, leaving_nothing, threads
@@ -71,6 +71,10 @@ def faults(switch: Switch, *kinds: Kind) -> Iterator[Fault]:
         yield Fault(kind=kind, after=5)
 
 
+def gzipped(body: bytes) -> bytes:
+    return subprocess.run(["gzip", "--fast", "--stdout"], input=body, capture_output=True, check=True).stdout
+
+
 @pytest.mark.parametrize("kind", [Kind.SILENCE, Kind.STALL])
 def test_waiting_for_a_server_that_is_looked_at(server: WebServer, kind: Kind) -> None:
     with cancelled_soon() as switch:
@@ -96,13 +100,10 @@ def test_waiting_for_a_server_that_is_read(
 ) -> None:
     # Some servers want to be left alone.
     monkeypatch.setattr("libironic_disk.machine.images.http_mirrors._FIRST_PAUSE", 20)
-    body = shelf.image(LATE).read_bytes()
-    if form == "gzip":
-        body = subprocess.run(["gzip", "--stdout"], input=body, capture_output=True, check=True).stdout
+    image_body = shelf.image(LATE).read_bytes()
+    body = {"raw": shelf.raw.read_bytes(), "qcow2": image_body, "gzip": gzipped(image_body)}[form]
     with cancelled_soon() as switch:
         served = ImageServer(server=server, body=body, faults=faults(switch, Kind.NONE, kind))
-        if form == "raw":
-            served.body = body[4 * KIB :]
         image = images.inspect(served.url)
         images.write_image(image, disk.node, capacity=ROOM, cancel=switch.cancellation)
 
@@ -112,10 +113,6 @@ def test_waiting_for_tables_that_are_read_ahead(disk: LoopDisk, server: WebServe
         kinds = (Kind.NONE, Kind.NONE, Kind.NONE, Kind.STALL)
         served = ImageServer(server=server, body=shelf.image(LATE).read_bytes(), faults=faults(switch, *kinds))
         put(images.inspect(served.url), disk.node, capacity=ROOM, budget=0, cancel=switch.cancellation)
-
-
-def gzipped(body: bytes) -> bytes:
-    return subprocess.run(["gzip", "--fast", "--stdout"], input=body, capture_output=True, check=True).stdout
 
 
 @pytest.mark.parametrize("packed", [False, True], ids=["plain", "packed"])

@@ -40,6 +40,10 @@ class TargetDriver(StrEnum):
     PLAIN_FILE = "raw"
 
 
+# A file may lie on a tmpfs, which takes no O_DIRECT before Linux 6.6.
+_CACHES: Final = {TargetDriver.BLOCK_DEVICE: "none", TargetDriver.PLAIN_FILE: "writeback"}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QemuLimits:
     """What qemu-img may use at most: bytes of address space, seconds until it is killed, seconds of processor time."""
@@ -98,7 +102,7 @@ def convert(
 ) -> None:
     """Write an image's disk to a target that exists and is large enough; holes become zeros there.
 
-    The target's cache is bypassed; the caller flushes the device, because qemu-img ignores the errors of its own last
+    A device's cache is bypassed; the caller flushes the device, because qemu-img ignores the errors of its own last
     flush.
 
     Args:
@@ -122,7 +126,7 @@ def convert(
     # -n: the target exists. -W: in any order, as a disk allows. -S: zeros shorter than 64 KiB are cheaper to write
     # than to offload; "-S 0" would write every hole as data. Without --target-is-zero, holes are zeroed.
     argv = (
-        *("convert", "-n", "-W", "-m", "8", "-S", "64k", "-t", "none"),
+        *("convert", "-n", "-W", "-m", "8", "-S", "64k", "-t", _CACHES[driver]),
         *("-O", driver.value, _described(source, source_format), target.path),
     )
 
