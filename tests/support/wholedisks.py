@@ -9,11 +9,16 @@ import subprocess
 import zlib
 from pathlib import Path
 
+from libironic_disk.images import ImageSource, ImageType
 from libironic_disk.pure.ranges import ByteRange
 from libironic_disk.pure.tables.reading import read_table
+from libironic_disk.request import DeployRequest
 from libironic_disk.units import KIB, MIB, align_down, align_up
 from tests.support import oracles
 from tests.support.disks import LoopDisk, attach
+
+EVERYBODY = {"sfdisk", "blkid", "read_table"}
+"""Whose opinions :func:`opinions` asks for."""
 
 _UNSEEN = "there is no protective MBR, without which firmware and Linux don't see the GPT"
 
@@ -154,3 +159,8 @@ def opinions(path: Path, *, sector_size: int) -> set[str]:
     if table is not None and table.disk_id and _UNSEEN not in table.problems:
         found.add("read_table")
     return found
+
+
+def request_for(disk: LoopDisk, image: ImageSource) -> DeployRequest:
+    """Ask for a whole-disk image on a disk."""
+    return DeployRequest(device=disk.node, image=image, image_type=ImageType.WHOLE_DISK)

@@ -33,7 +33,6 @@ pytestmark = pytest.mark.loopdevice
 SIZE = 4 * MIB
 LARGER = 7 * MIB
 PROGRAM = (sys.executable, "-m", "tests.support.write_whole_disk")
-EVERYBODY = {"sfdisk", "blkid", "read_table"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,9 +119,9 @@ def assert_nobody_before_the_last(scene: Scene, seed: int) -> None:
     *_, (_, end) = scene.moments()
     between = end[MIB:-MIB]
     assert end[: len(scene.image)] == scene.image
-    assert scene.look_at(bytearray(scene.before)) == EVERYBODY
+    assert scene.look_at(bytearray(scene.before)) == wholedisks.EVERYBODY
     for left, state in scene.moments():
-        assert scene.look_at(state) == (set() if left else EVERYBODY), f"{left} changes are missing"
+        assert scene.look_at(state) == (set() if left else wholedisks.EVERYBODY), f"{left} changes are missing"
         assert not scene.ends_are_new(state) or state[MIB:-MIB] == between
     before_the_first_flush, *cuts, behind_the_last_but_one = scene.cuts(seed)
     assert before_the_first_flush[sector_size:] == scene.before[sector_size:]
@@ -130,7 +129,7 @@ def assert_nobody_before_the_last(scene: Scene, seed: int) -> None:
         assert scene.look_at(cut) == set(), f"the power went before flush {number}, seed {seed}"
         assert not scene.ends_are_new(cut) or cut[MIB:-MIB] == between
     for cut in (before_the_first_flush, behind_the_last_but_one):
-        assert scene.look_at(cut) in (set(), EVERYBODY)
+        assert scene.look_at(cut) in (set(), wholedisks.EVERYBODY)
 
 
 @pytest.mark.parametrize(("sector", "label", "room"), [(512, "gpt", LARGER), (4096, "gpt", SIZE), (512, "dos", LARGER)])
@@ -250,7 +249,7 @@ def assert_next_succeeds(disk: LoopDisk, image: Path) -> int:
     """Write an image, to the end this time, and return how many writes and flushes that were."""
     *_, last = oracles.output(*PROGRAM, str(image), disk.node).splitlines()
     oracles.output("cmp", "--bytes", str(image.stat().st_size), str(image), disk.node)
-    assert wholedisks.opinions(Path(disk.node), sector_size=disk.sector_size) == EVERYBODY
+    assert wholedisks.opinions(Path(disk.node), sector_size=disk.sector_size) == wholedisks.EVERYBODY
     return int(last.removeprefix("writes "))
 
 
@@ -295,7 +294,7 @@ def test_a_process_that_is_killed_at_any_write_leaves_no_disk_or_all_of_it(bench
         if process.exitcode == 0 or wholedisks.opinions(Path(disk.node), sector_size=4096):
             # How often is written depends on what was there before.
             oracles.output("cmp", "--bytes", str(SIZE), str(raw), disk.node)
-            assert wholedisks.opinions(Path(disk.node), sector_size=4096) == EVERYBODY
+            assert wholedisks.opinions(Path(disk.node), sector_size=4096) == wholedisks.EVERYBODY
         else:
             assert process.exitcode == -signal.SIGKILL
             assert_no_disk(disk)

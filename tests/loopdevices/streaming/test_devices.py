@@ -26,7 +26,7 @@ from tests.support.oracles import output
 from tests.support.qcow2_layouts import ODD_SIZE, SIZE, Shelf, after, converted, run, snapshot
 from tests.support.udevd import until
 from tests.support.used_disks import UsedDisk, fill, put, used_disks
-from tests.support.webserver import WebServer, serving
+from tests.support.webserver import WebServer
 from tests.support.written import packed
 
 pytestmark = pytest.mark.loopdevice
@@ -42,20 +42,8 @@ FULL = {os.strerror(errno.EIO), os.strerror(errno.ENOSPC)}
 
 @pytest.fixture(autouse=True)
 def _directly_and_leaving_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    monkeypatch.setenv("no_proxy", "*")
     with leaving_nothing(tmp_path / "temporary"):
         yield
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[WebServer]:
-    with serving() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def shelf(tmp_path_factory: pytest.TempPathFactory) -> Shelf:
-    return Shelf(tmp_path_factory.mktemp("layouts"))
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 from typing import NamedTuple
@@ -16,7 +15,7 @@ from libironic_disk.units import GIB, MIB
 from tests.conftest import Bench
 from tests.support.image_sources import Way, offered, piped
 from tests.support.oracles import output
-from tests.support.webserver import WebServer, serving
+from tests.support.webserver import WebServer
 from tests.support.wholedisks import with_tables_last
 
 pytestmark = pytest.mark.loopdevice
@@ -50,12 +49,6 @@ def qcow2(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
     return made
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[WebServer]:
-    with serving() as server:
-        yield server
-
-
 def memory_of_writing(bench: Bench, image: Path, size: int, source: object) -> Memory:
     """Have another process write an image, see that it is on the disk, and return what that took.
 
@@ -76,7 +69,6 @@ def memory_of_writing(bench: Bench, image: Path, size: int, source: object) -> M
 def test_it_is_bounded_and_the_same_for_a_large_disk_and_a_small_one(
     bench: Bench, qcow2: dict[int, Path], server: WebServer, way: Way, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("no_proxy", "*")
     found = {}
     for size, image in qcow2.items():
         with offered(way, image, server) as source:

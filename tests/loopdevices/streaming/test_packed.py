@@ -20,7 +20,7 @@ from tests.support.image_sources import Way, offered
 from tests.support.qcow2_images import raw_image
 from tests.support.qcow2_layouts import after, converted, resized
 from tests.support.used_disks import assert_behind, assert_given_once, assert_same, fill, put, used_disks
-from tests.support.webserver import WebServer, serving
+from tests.support.webserver import WebServer
 from tests.support.written import PACKERS, packed
 
 pytestmark = pytest.mark.loopdevice
@@ -31,17 +31,6 @@ NAMES = ("raw", "late", "compressed")
 PACKS = list(product(NAMES, PACKERS))
 # All sources for each program, and each image with all of them.
 CASES = [(name, pack, way) for name, (pack, way) in zip(cycle(NAMES), product(PACKERS, Way), strict=False)]
-
-
-@pytest.fixture(autouse=True)
-def _without_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("no_proxy", "*")
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[WebServer]:
-    with serving() as server:
-        yield server
 
 
 @pytest.fixture(scope="module")

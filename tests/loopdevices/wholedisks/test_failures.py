@@ -7,7 +7,6 @@ import hashlib
 import io
 import os
 import subprocess
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,12 +27,10 @@ from libironic_disk.errors import (
     SourceFailed,
 )
 from libironic_disk.events import BytesMoved, Cancellation, Event, Phase, PhaseFinished, PhaseStarted
-from libironic_disk.images import ImageSource, ImageType
 from libironic_disk.machine.disks import disk_io, partition_nodes, sysfs
 from libironic_disk.machine.images import http_mirrors, streaming
 from libironic_disk.machine.images.target import Target
 from libironic_disk.pure.ranges import ByteRange
-from libironic_disk.request import DeployRequest
 from libironic_disk.units import KIB, MIB
 from tests.conftest import Bench
 from tests.support import oracles, wholedisks
@@ -45,39 +42,7 @@ pytestmark = pytest.mark.loopdevice
 
 SIZE = 8 * MIB
 LARGER = 11 * MIB
-EVERYBODY = {"sfdisk", "blkid", "read_table"}
 WRONG = f"sha256:{hashlib.sha256(b'another image').hexdigest()}"
-
-
-@pytest.fixture(scope="module")
-def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A disk with a GPT."""
-    return wholedisks.make_disk(tmp_path_factory.mktemp("images") / "image.raw", SIZE, seed=5)
-
-
-@pytest.fixture(scope="module")
-def qcow2(raw: Path) -> Path:
-    """The same, packed."""
-    return wholedisks.as_qcow2(raw, "-c")
-
-
-@pytest.fixture
-def disk(bench: Bench) -> LoopDisk:
-    """A disk with another system on it, whose backup table is at its very end."""
-    return bench.attach(wholedisks.make_disk(bench.blank_file(LARGER), LARGER, seed=6), 512)
-
-
-@pytest.fixture
-def unchanged(disk: LoopDisk) -> Iterator[LoopDisk]:
-    """The same disk, which must be as it was afterwards."""
-    before = disk.digest()
-    assert wholedisks.opinions(Path(disk.node), sector_size=512) == EVERYBODY
-    yield disk
-    assert disk.digest() == before
-
-
-def request_for(disk: LoopDisk, image: ImageSource) -> DeployRequest:
-    return DeployRequest(device=disk.node, image=image, image_type=ImageType.WHOLE_DISK)
 
 
 def gzipped(image: Path) -> bytes:
@@ -107,7 +72,7 @@ def test_an_image_with_another_checksum_leaves_no_table(
     image = {"raw": raw, "qcow2": qcow2}[form]
     with serving() as server, pytest.raises(ChecksumMismatch) as failed:
         served = ImageServer(server=server, body=image.read_bytes())
-        request = request_for(disk, served.url if by_http else image)
+        request = wholedisks.request_for(disk, served.url if by_http else image)
         deploy.deploy(replace(request, image_checksum=WRONG))
     assert_unbootable(disk, failed.value)
 
@@ -120,7 +85,7 @@ def test_a_stream_that_ends_early_leaves_no_table(disk: LoopDisk, raw: Path, qco
     ]
     for body, size, wanted in cases:
         with pytest.raises(wanted) as failed:
-            deploy.deploy(replace(request_for(disk, io.BytesIO(body)), image_size=size))
+            deploy.deploy(replace(wholedisks.request_for(disk, io.BytesIO(body)), image_size=size))
         assert_unbootable(disk, failed.value)
 
 
@@ -131,7 +96,7 @@ def test_a_server_that_stays_away_leaves_no_table(disk: LoopDisk, raw: Path, mon
     with serving() as server:
         served = ImageServer(server=server, body=raw.read_bytes(), faults=faults)
         with pytest.raises(SourceFailed) as failed:
-            deploy.deploy(request_for(disk, served.url))
+            deploy.deploy(wholedisks.request_for(disk, served.url))
     assert_unbootable(disk, failed.value)
 
 
@@ -146,7 +111,7 @@ def test_cancelling_leaves_the_old_disk_or_none_or_the_whole_new_one(
         if isinstance(event, BytesMoved) if when is BytesMoved else getattr(event, "phase", None) is when:
             switch.cancel()
 
-    request = request_for(disk, raw)
+    request = wholedisks.request_for(disk, raw)
     if when is Phase.COMMIT:
         # Too late to stop, and never half done.
         deploy.deploy(request, sink=sink, cancel=switch)
@@ -169,7 +134,7 @@ def test_cancelling_between_the_image_and_the_commit_leaves_no_table(disk: LoopD
             switch.cancel()
 
     with pytest.raises(Cancelled, match="the last check before the first sector") as cancelled:
-        deploy.deploy(request_for(disk, raw), sink=sink, cancel=switch)
+        deploy.deploy(wholedisks.request_for(disk, raw), sink=sink, cancel=switch)
     assert_unbootable(disk, cancelled.value)
 
 
@@ -177,7 +142,7 @@ def test_an_image_of_unknown_size_that_is_larger_than_the_disk_leaves_no_table(b
     small = bench.attach(wholedisks.make_disk(bench.blank_file(SIZE - 512), SIZE - 512, seed=7), 512)
     for body in (raw.read_bytes(), gzipped(raw)):
         with pytest.raises(ImageTooLarge) as failed:
-            deploy.deploy(request_for(small, io.BytesIO(body)))
+            deploy.deploy(wholedisks.request_for(small, io.BytesIO(body)))
         assert_unbootable(small, failed.value)
 
 
@@ -188,7 +153,7 @@ def test_what_only_the_end_of_an_image_shows_of_its_sectors_leaves_no_table(benc
     # A table that comes behind what is looked at, and one that proves nothing as long as the size isn't known.
     for body in (wholedisks.with_tables_last(full).read_bytes(), gzipped(mbr)):
         with pytest.raises(GeometryMismatch) as failed:
-            deploy.deploy(request_for(disk, io.BytesIO(body)))
+            deploy.deploy(wholedisks.request_for(disk, io.BytesIO(body)))
         assert_unbootable(disk, failed.value)
 
 
@@ -198,7 +163,7 @@ def test_an_image_whose_waiting_clusters_have_no_room_leaves_no_table(
     monkeypatch.setattr(wholedisk, "stream", functools.partial(streaming.stream, stash_budget=64 * KIB))
     late = wholedisks.with_tables_last(wholedisks.as_qcow2(raw, "-o", "preallocation=full"))
     with late.open("rb") as stream, pytest.raises(ImageOrderUnsupported) as failed:
-        deploy.deploy(request_for(disk, stream))
+        deploy.deploy(wholedisks.request_for(disk, stream))
     assert_unbootable(disk, failed.value)
 
 
@@ -214,7 +179,7 @@ def test_a_file_that_changes_while_it_is_written_leaves_no_table(disk: LoopDisk,
             os.utime(image, ns=(1, 1))
 
     with pytest.raises(SourceFailed) as failed:
-        deploy.deploy(request_for(disk, image), sink=sink)
+        deploy.deploy(wholedisks.request_for(disk, image), sink=sink)
     assert_unbootable(disk, failed.value)
 
 
@@ -230,7 +195,7 @@ def test_a_disk_that_has_no_room_for_what_it_promised_leaves_no_table(raw: Path,
         try:
             disk = LoopDisk(node=node, file=file, sector_size=512)
             with pytest.raises(DeviceFailed) as failed:
-                deploy.deploy(request_for(disk, raw))
+                deploy.deploy(wholedisks.request_for(disk, raw))
             assert_unbootable(disk, failed.value)
         finally:
             oracles.output("losetup", "--detach", node)
@@ -255,7 +220,7 @@ def test_writes_that_were_lost_before_are_not_taken_for_a_disk_that_refuses_to_b
             raise DeviceFailed(device=disk.node, action="writing", reason="Input/output error", offset=5 * MIB)
 
     with pytest.raises(DeviceFailed, match="writing") as failed:
-        deploy.deploy(request_for(disk, raw), sink=sink)
+        deploy.deploy(wholedisks.request_for(disk, raw), sink=sink)
     assert not lost
     assert_unbootable(disk, failed.value)
 
@@ -270,7 +235,7 @@ def test_a_disk_that_dies_is_in_an_unknown_state(disk: LoopDisk, raw: Path, monk
             monkeypatch.setattr(disk_io, "write", dead)
 
     with pytest.raises(DeviceFailed) as failed:
-        deploy.deploy(request_for(disk, raw), sink=sink)
+        deploy.deploy(wholedisks.request_for(disk, raw), sink=sink)
     assert failed.value.disk is DiskState.UNKNOWN
     assert f"{disk.node} could not be made unbootable" in str(failed.value)
 
@@ -289,7 +254,7 @@ def test_verifying_finds_what_the_disk_lost(
 
     monkeypatch.setattr(Target, "flush", forgetful)
     with pytest.raises(DeviceFailed, match="these are not the bytes that were written") as failed:
-        deploy.deploy(replace(request_for(disk, raw), verify=True))
+        deploy.deploy(replace(wholedisks.request_for(disk, raw), verify=True))
     assert_unbootable(disk, failed.value)
 
 
@@ -315,7 +280,7 @@ def test_what_the_disk_lost_of_its_ends_is_found_before_the_first_sector_is_writ
             monkeypatch.setattr(disk_io, "flush", forgetful)
 
     with pytest.raises(DeviceFailed, match="reading back from") as failed:
-        deploy.deploy(request_for(disk, image), sink=sink)
+        deploy.deploy(wholedisks.request_for(disk, image), sink=sink)
     assert_unbootable(disk, failed.value)
     assert set(first_sectors) == {bytes(512)}
 
@@ -332,7 +297,7 @@ def test_a_node_that_never_appears_is_told_of_a_finished_disk(
     monkeypatch.setattr(partition_nodes, "add", forgetful)
     monkeypatch.setattr(wholedisk, "_NODE_TIMEOUT", 0.05)
     with pytest.raises(NodeMissing) as missing:
-        deploy.deploy(request_for(disk, raw))
+        deploy.deploy(wholedisks.request_for(disk, raw))
     assert (missing.value.number, missing.value.disk) == (2, DiskState.FINISHED)
     oracles.output("cmp", "--bytes", str(SIZE), str(raw), disk.node)
 
@@ -346,7 +311,7 @@ def test_a_partition_that_the_kernel_refuses_is_a_warning(
         "add",
         lambda fd, device, number, span: add(fd, device, number, ByteRange(MIB, 2 * MIB) if number == 2 else span),
     )
-    result = deploy.deploy(request_for(disk, raw))
+    result = deploy.deploy(wholedisks.request_for(disk, raw))
     assert [part.node for part in result.partitions] == [f"{disk.node}p1", ""]
     assert result.warnings[-1].startswith(f"adding partition 2 of {disk.node}")
 
@@ -358,7 +323,7 @@ def test_a_sink_that_fails_before_the_end_leaves_no_table(disk: LoopDisk, raw: P
             raise BrokenPipeError
 
     with pytest.raises(BrokenPipeError) as failed:
-        deploy.deploy(request_for(disk, raw), sink=sink)
+        deploy.deploy(wholedisks.request_for(disk, raw), sink=sink)
     assert failed.value.__notes__ == [f"{disk.node} was left so that it does not boot"]
     assert_unbootable(disk)
 
@@ -369,6 +334,6 @@ def test_a_sink_that_fails_behind_the_last_write_leaves_the_finished_disk(disk: 
             raise BrokenPipeError
 
     with pytest.raises(BrokenPipeError):
-        deploy.deploy(request_for(disk, raw), sink=sink)
+        deploy.deploy(wholedisks.request_for(disk, raw), sink=sink)
     oracles.output("cmp", "--bytes", str(SIZE), str(raw), disk.node)
-    assert wholedisks.opinions(Path(disk.node), sector_size=512) == EVERYBODY
+    assert wholedisks.opinions(Path(disk.node), sector_size=512) == wholedisks.EVERYBODY

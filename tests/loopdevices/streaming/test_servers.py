@@ -19,7 +19,7 @@ from tests.support.disks import LoopDisk
 from tests.support.qcow2_images import raw_image
 from tests.support.qcow2_layouts import SIZE, Shelf
 from tests.support.used_disks import UsedDisk, fill, put, used_disks
-from tests.support.webserver import WebServer, serving
+from tests.support.webserver import WebServer
 
 pytestmark = pytest.mark.loopdevice
 
@@ -62,14 +62,7 @@ BEFORE = {
 
 @pytest.fixture(autouse=True)
 def _quick_and_direct(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("no_proxy", "*")
     monkeypatch.setattr(http_mirrors, "_FIRST_PAUSE", 0.01)
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[WebServer]:
-    with serving() as server:
-        yield server
 
 
 @pytest.fixture(scope="module")

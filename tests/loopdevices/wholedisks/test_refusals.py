@@ -6,7 +6,7 @@ import functools
 import hashlib
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from libironic_disk.errors import (
     PlanOutdated,
 )
 from libironic_disk.events import Event
-from libironic_disk.images import Engine, ImageSource, ImageType
+from libironic_disk.images import Engine, ImageType
 from libironic_disk.pure.boot.grubcfg import SerialConsole
 from libironic_disk.pure.boot.kernelparams import KernelParameters
 from libironic_disk.pure.disks.layout import Layout
@@ -42,46 +42,14 @@ pytestmark = pytest.mark.loopdevice
 
 SIZE = 8 * MIB
 LARGER = 11 * MIB
-EVERYBODY = {"sfdisk", "blkid", "read_table"}
 WRONG = f"sha256:{hashlib.sha256(b'another image').hexdigest()}"
-
-
-@pytest.fixture(scope="module")
-def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A disk with a GPT."""
-    return wholedisks.make_disk(tmp_path_factory.mktemp("images") / "image.raw", SIZE, seed=5)
-
-
-@pytest.fixture(scope="module")
-def qcow2(raw: Path) -> Path:
-    """The same, packed."""
-    return wholedisks.as_qcow2(raw, "-c")
-
-
-@pytest.fixture
-def disk(bench: Bench) -> LoopDisk:
-    """A disk with another system on it, whose backup table is at its very end."""
-    return bench.attach(wholedisks.make_disk(bench.blank_file(LARGER), LARGER, seed=6), 512)
-
-
-@pytest.fixture
-def unchanged(disk: LoopDisk) -> Iterator[LoopDisk]:
-    """The same disk, which must be as it was afterwards."""
-    before = disk.digest()
-    assert wholedisks.opinions(Path(disk.node), sector_size=512) == EVERYBODY
-    yield disk
-    assert disk.digest() == before
-
-
-def request_for(disk: LoopDisk, image: ImageSource) -> DeployRequest:
-    return DeployRequest(device=disk.node, image=image, image_type=ImageType.WHOLE_DISK)
 
 
 def test_a_cut_qcow2_file_is_refused_first(unchanged: LoopDisk, qcow2: Path, tmp_path: Path) -> None:
     cut = tmp_path / "cut.qcow2"
     cut.write_bytes(qcow2.read_bytes()[:-100_000])
     with pytest.raises(ImageDamaged, match="truncated") as refused:
-        deploy.deploy(request_for(unchanged, cut))
+        deploy.deploy(wholedisks.request_for(unchanged, cut))
     assert refused.value.disk is DiskState.UNCHANGED
 
 
@@ -92,7 +60,7 @@ def test_an_image_that_is_larger_than_the_disk_is_refused_first(
     small = bench.attach(wholedisks.make_disk(bench.blank_file(SIZE - 512), SIZE - 512, seed=7), 512)
     before = small.digest()
     with pytest.raises(ImageTooLarge) as refused:
-        deploy.deploy(request_for(small, {"raw": raw, "qcow2": qcow2}[form]))
+        deploy.deploy(wholedisks.request_for(small, {"raw": raw, "qcow2": qcow2}[form]))
     assert (refused.value.wanted, refused.value.available) == (SIZE, SIZE - 512)
     assert refused.value.disk is DiskState.UNCHANGED
     assert small.digest() == before
@@ -115,7 +83,7 @@ def test_an_image_for_other_sectors_is_refused_first(
     disk = bench.attach(wholedisks.make_disk(bench.blank_file(LARGER), LARGER, sector_size=other, seed=9), other)
     before = disk.digest()
     with pytest.raises(GeometryMismatch) as refused:
-        deploy.deploy(request_for(disk, images_of[form]))
+        deploy.deploy(wholedisks.request_for(disk, images_of[form]))
     assert (refused.value.made_for, refused.value.sector_size) == (made_for, other)
     assert refused.value.disk is DiskState.UNCHANGED
     assert disk.digest() == before
@@ -127,7 +95,7 @@ def test_an_image_of_a_larger_disk_is_refused_first(bench: Bench, raw: Path, tmp
     small = bench.attach(wholedisks.make_disk(bench.blank_file(7 * MIB), 7 * MIB, seed=7), 512)
     before = small.digest()
     with pytest.raises(ImageRefused, match="its partition table is for a disk of at least") as refused:
-        deploy.deploy(request_for(small, cut))
+        deploy.deploy(wholedisks.request_for(small, cut))
     assert refused.value.disk is DiskState.UNCHANGED
     assert small.digest() == before
 
@@ -151,7 +119,7 @@ def test_an_image_of_a_larger_disk_is_refused_first(bench: Bench, raw: Path, tmp
 def test_what_a_whole_disk_image_has_to_bring_itself_is_refused_by_name(
     unchanged: LoopDisk, raw: Path, field: str, value: object
 ) -> None:
-    request: Callable[..., DeployRequest] = functools.partial(replace, request_for(unchanged, raw))
+    request: Callable[..., DeployRequest] = functools.partial(replace, wholedisks.request_for(unchanged, raw))
     with pytest.raises(LayoutInvalid) as refused:
         deploy.deploy(request(**{field: value}))
     assert refused.value.problems == (f"{field} was given, but a whole-disk image can only be taken as it is",)
@@ -159,7 +127,9 @@ def test_what_a_whole_disk_image_has_to_bring_itself_is_refused_by_name(
 
 
 def test_all_that_is_wrong_is_told_at_once_and_a_size_of_root_isnt(unchanged: LoopDisk, raw: Path) -> None:
-    request = replace(request_for(unchanged, raw), root_mb=100, swap_mb=8, preserve_ephemeral=True, menu_timeout=1)
+    request = replace(
+        wholedisks.request_for(unchanged, raw), root_mb=100, swap_mb=8, preserve_ephemeral=True, menu_timeout=1
+    )
     with pytest.raises(LayoutInvalid) as refused:
         deploy.deploy(request)
     assert [problem.split()[0] for problem in refused.value.problems] == [
@@ -175,7 +145,7 @@ def test_an_engine_that_begins_with_the_first_sector_is_refused_first(
     vmdk = tmp_path / "image.vmdk"
     oracles.output("qemu-img", "convert", "-O", "vmdk", str(raw), str(vmdk))
     for image in (raw, vmdk):
-        request = replace(request_for(unchanged, image), image_engine=Engine.QEMU_IMG)
+        request = replace(wholedisks.request_for(unchanged, image), image_engine=Engine.QEMU_IMG)
         with pytest.raises(ImageRefused, match="a whole-disk image needs the native engine") as refused:
             deploy.deploy(request)
         assert refused.value.disk is DiskState.UNCHANGED
@@ -229,7 +199,7 @@ def test_a_disk_that_somebody_has_locked_is_refused_first(unchanged: LoopDisk, r
 
 @pytest.mark.parametrize("how", ["another table", "another volume", "another disk"])
 def test_a_disk_that_changed_since_the_plan_is_left_alone(bench: Bench, disk: LoopDisk, raw: Path, how: str) -> None:
-    wanted = deploy.plan(request_for(disk, raw))
+    wanted = deploy.plan(wholedisks.request_for(disk, raw))
     match how:
         case "another table":
             quietly = ("--quiet", "--no-reread", "--no-tell-kernel")
@@ -254,5 +224,5 @@ def _whole(wanted: deploy.DeployPlan) -> wholedisk.WholeDiskPlan:
 def test_a_read_only_disk_is_refused_first(bench: Bench, raw: Path) -> None:
     disk = bench.disk(LARGER, 512, read_only=True)
     with pytest.raises(DeviceReadOnly) as refused:
-        deploy.deploy(request_for(disk, raw))
+        deploy.deploy(wholedisks.request_for(disk, raw))
     assert refused.value.disk is DiskState.UNCHANGED

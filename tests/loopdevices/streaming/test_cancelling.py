@@ -29,7 +29,7 @@ from tests.support.qcow2_images import created
 from tests.support.qcow2_layouts import Shelf
 from tests.support.udevd import until
 from tests.support.used_disks import put
-from tests.support.webserver import WebServer, serving
+from tests.support.webserver import WebServer
 
 pytestmark = pytest.mark.loopdevice
 
@@ -39,20 +39,8 @@ LATE = "used after a snapshot, small clusters"
 
 @pytest.fixture(autouse=True)
 def _directly_and_leaving_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    monkeypatch.setenv("no_proxy", "*")
     with leaving_nothing(tmp_path / "temporary"):
         yield
-
-
-@pytest.fixture
-def server() -> Iterator[WebServer]:
-    with serving() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def shelf(tmp_path_factory: pytest.TempPathFactory) -> Shelf:
-    return Shelf(tmp_path_factory.mktemp("layouts"))
 
 
 @pytest.fixture

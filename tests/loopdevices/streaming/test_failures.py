@@ -30,7 +30,7 @@ from tests.support.image_sources import Way, in_pieces, offered
 from tests.support.qcow2_images import raw_image
 from tests.support.qcow2_layouts import SIZE, Shelf, converted
 from tests.support.used_disks import UsedDisk, fill, put, used_disks
-from tests.support.webserver import WebServer, serving
+from tests.support.webserver import WebServer
 
 pytestmark = pytest.mark.loopdevice
 
@@ -47,14 +47,7 @@ LAYOUTS = {
 
 @pytest.fixture(autouse=True)
 def _quick_and_direct(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("no_proxy", "*")
     monkeypatch.setattr(http_mirrors, "_FIRST_PAUSE", 0.01)
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[WebServer]:
-    with serving() as server:
-        yield server
 
 
 @pytest.fixture(scope="module")
@@ -69,11 +62,6 @@ def used(disks: dict[int, LoopDisk]) -> Iterator[UsedDisk]:
     used = fill(disks[512], CAPACITY + MIB)
     yield used
     assert used.is_untouched(CAPACITY)
-
-
-@pytest.fixture(scope="module")
-def shelf(tmp_path_factory: pytest.TempPathFactory) -> Shelf:
-    return Shelf(tmp_path_factory.mktemp("layouts"))
 
 
 @pytest.fixture(scope="module")

@@ -28,28 +28,12 @@ from tests.support.used_disks import (
     room_for,
     used_disks,
 )
-from tests.support.webserver import WebServer, serving
+from tests.support.webserver import WebServer
 
 pytestmark = pytest.mark.loopdevice
 
 BUDGETS = {"default": STASH_BUDGET, "small": 200 * KIB, "none": 0}
 SECTORS = (512, 4096)
-
-
-@pytest.fixture(autouse=True)
-def _without_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("no_proxy", "*")
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[WebServer]:
-    with serving() as server:
-        yield server
-
-
-@pytest.fixture(scope="session")
-def shelf(tmp_path_factory: pytest.TempPathFactory) -> Shelf:
-    return Shelf(tmp_path_factory.mktemp("layouts"))
 
 
 @pytest.fixture(scope="module")
