@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from oslo_utils.imageutils.format_inspector import ImageFormatError, QcowInspector, SafetyCheckFailed
 
 from libironic_disk import images
-from libironic_disk.errors import DiskError, ImageRefused
+from libironic_disk.errors import DiskError, ImageDamaged, ImageRefused
 from libironic_disk.machine.images import qemu_img
 from libironic_disk.machine.images.qemu_img import Place
 from libironic_disk.pure.images import qcow2
@@ -43,12 +43,12 @@ def images_of_any_shape(draw: st.DrawFn) -> bytes:
     return bytes(file[: draw(st.one_of(st.just(len(file)), st.integers(0, len(file))))])
 
 
-def verdict(file: bytes) -> qcow2.Header | ImageRefused:
+def verdict(file: bytes) -> qcow2.Header | ImageRefused | ImageDamaged:
     try:
         header = qcow2.parse(file[: qcow2.bytes_needed(file)], image="test")
         check_tables(header, lambda at, length: file[at : at + length], len(file), image="test")
-    except ImageRefused as refused:
-        return refused
+    except (ImageRefused, ImageDamaged) as wrong:
+        return wrong
     return header
 
 
@@ -56,7 +56,7 @@ def verdict(file: bytes) -> qcow2.Header | ImageRefused:
 @settings(max_examples=400)
 def test_hostile_images_end_in_a_verdict(file: bytes) -> None:
     found = verdict(file)
-    assert found.reason if isinstance(found, ImageRefused) else 0 < found.virtual_size < 1 << 63
+    assert found.reason if isinstance(found, ImageRefused | ImageDamaged) else 0 < found.virtual_size < 1 << 63
 
 
 @given(file=images_of_any_shape())
@@ -64,7 +64,7 @@ def test_hostile_images_end_in_a_verdict(file: bytes) -> None:
 def test_what_passes_is_read_by_qemu_img_alike(tmp_path_factory: pytest.TempPathFactory, file: bytes) -> None:
     header = verdict(file)
     # A table of snapshots is never followed here, and qemu-img reads it: they differ about one that is damaged.
-    if isinstance(header, ImageRefused) or any(file[60:64]):
+    if isinstance(header, ImageRefused | ImageDamaged) or any(file[60:64]):
         return
     path = tmp_path_factory.mktemp("qcow2") / "image"
     path.write_bytes(file)
@@ -93,7 +93,7 @@ def test_what_oslo_refuses_is_refused(file: bytes) -> None:
     elif int.from_bytes(file[72:80]) & ~0b11011 == 0:
         # The one feature that it doesn't know and that is supported here.
         failures.discard("unknown_features")
-    assert not failures or isinstance(verdict(file), ImageRefused)
+    assert not failures or isinstance(verdict(file), ImageRefused | ImageDamaged)
 
 
 @given(

@@ -7,6 +7,7 @@ import io
 import os
 import struct
 import threading
+import time
 import zlib
 from contextlib import nullcontext
 from pathlib import Path
@@ -265,7 +266,7 @@ def test_digesting_a_large_hole_can_be_cancelled(tmp_path: Path) -> None:
 class Failing:
     """A target that fails."""
 
-    name, capacity = "/dev/failing", GIB
+    name, capacity = "/dev/failing", 1000 * GIB
 
     def write(self, offset: int, data: memoryview) -> None:
         raise DeviceFailed(device=self.name, action="writing", reason="Input/output error", offset=offset)
@@ -293,6 +294,27 @@ def test_a_disk_that_fails_ends_everything_with_its_error(tmp_path: Path, kind: 
         with pytest.raises(DeviceFailed, match="Input/output error"):
             stream(images.inspect(path), Failing(), meter=Meter(ignore, None, None), cancel=None)
         assert threading.active_count() == 1
+
+
+def test_a_disk_that_fails_while_all_that_was_read_waits_for_it_ends_everything(tmp_path: Path) -> None:
+    """Each worker zeroes something, all buffers are behind that, and the reader waits for one of them."""
+
+    class Zeroing(Failing):
+        def write(self, offset: int, data: memoryview) -> None:
+            pass
+
+        def zero(self, offset: int, length: int) -> None:
+            time.sleep(0.3)
+            super().zero(offset, length)
+
+    # Each piece of a hole is 16 GiB. Behind these is more data than all buffers take.
+    processors = len(os.sched_getaffinity(0))
+    path = room(tmp_path, 16 * GIB * max(2, processors)).rename(tmp_path / "image")
+    with path.open("ab") as file:
+        file.write(OLD * 50 * MIB)
+    with pytest.raises(DeviceFailed, match="zeroing"):
+        stream(images.inspect(path), Zeroing(), meter=Meter(ignore, None, None), cancel=None)
+    assert threading.active_count() == 1
 
 
 def test_a_disk_that_fails_is_reported_while_a_stream_stalls() -> None:

@@ -203,10 +203,11 @@ def failing(reason: str) -> DeviceFailed:
 
 
 def test_the_first_error_wins_and_what_waits_is_not_done() -> None:
-    all_put = threading.Event()
+    all_put_and_two_begun = threading.Barrier(3)
 
     def act(offset: int) -> None:
-        all_put.wait(10)
+        if offset <= 4096:
+            all_put_and_two_begun.wait(10)
         if offset == 0:
             raise failing("first")
         if offset == 4096:
@@ -221,7 +222,7 @@ def test_the_first_error_wins_and_what_waits_is_not_done() -> None:
     with pytest.raises(DeviceFailed, match="first"), workers(target, count=2) as crew:
         for number, buffer in enumerate(buffers):
             crew.put(data(number * 4096, b"x", buffer))
-        all_put.set()
+        all_put_and_two_begun.wait(10)
         try:
             crew.finish()
         finally:
