@@ -21,9 +21,12 @@ from pathlib import Path
 from typing import Final
 
 from libironic_disk.errors import ConfigDriveInvalid, ConfigDriveTooLarge, SourceFailed
+from libironic_disk.events import Cancellation
 from libironic_disk.machine import http
 from libironic_disk.machine.drives import fat_image, iso_image
 from libironic_disk.machine.http import HttpPolicy
+from libironic_disk.machine.images.http_client import Location
+from libironic_disk.machine.images.http_source import fetch
 from libironic_disk.machine.images.target import open_target
 from libironic_disk.pure.drives import fat, iso9660
 from libironic_disk.pure.drives import metadata as contents
@@ -82,6 +85,7 @@ def load(
     sector_size: int = 512,
     http_policy: HttpPolicy = http.DEFAULT_POLICY,
     tempdir: Path | None = None,
+    cancel: Cancellation | None = None,
 ) -> ConfigDrive:
     """Read a config drive in any form, or build it from metadata, so that it works on the disk.
 
@@ -93,6 +97,7 @@ def load(
         sector_size: bytes of the disk's logical sectors.
         http_policy: how to read a URL.
         tempdir: where a private directory may be made while a FAT image is built.
+        cancel: asked while a server is waited for.
 
     Raises:
         ConfigDriveInvalid: it isn't a config drive, or a damaged one, or the metadata can't be expressed.
@@ -100,6 +105,7 @@ def load(
         SourceFailed: the file or the URL can't be read.
         ToolMissing, ProgramFailed, ProgramTimedOut: while a FAT image was built.
         OSError: there was no room for that in ``tempdir``.
+        Cancelled: the caller wished so.
     """
     match source:
         case Metadata():
@@ -108,7 +114,7 @@ def load(
             values = Metadata.from_mapping(source)
             return build(values, limit=limit, sector_size=sector_size, tempdir=tempdir)
         case _:
-            raw = _raw(source, encoded_limit(limit), http_policy)
+            raw = _raw(source, encoded_limit(limit), http_policy, cancel)
             hint = _NO_PATH if isinstance(source, str) and not http.is_url(source.strip()) else ""
             return fitted(_recognised(raw, limit, hint=hint), sector_size, limit=limit, tempdir=tempdir)
 
@@ -170,13 +176,13 @@ def _fat(files: Mapping[str, bytes], sector_size: int, tempdir: Path | None) -> 
     return _drive(data, fat.recognise(data))
 
 
-def _raw(source: object, most: int, policy: HttpPolicy) -> bytes:
+def _raw(source: object, most: int, policy: HttpPolicy, cancel: Cancellation | None) -> bytes:
     """The bytes of a drive that isn't metadata, still in its wrapping; a longer one is cut or refused."""
     match source:
         case Path():
             raw = _read_file(source, most)
         case str() if http.is_url(source.strip()):
-            raw = http.fetch(source.strip(), limit=most, policy=policy)
+            raw = fetch(Location(url=source.strip()), limit=most, policy=policy, cancel=cancel)
         case str():
             # What isn't ASCII isn't base64 either; the exception of a strict encoder would quote it.
             raw = source.encode("ascii", "replace")

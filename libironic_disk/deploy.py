@@ -19,11 +19,11 @@ from pathlib import Path
 
 from libironic_disk import configdrive, filesystems, grub, images, partitioner, wholedisk
 from libironic_disk.configdrive import ConfigDrive
-from libironic_disk.errors import BootImpossible, DiskState, ImageRefused, LayoutInvalid, leaving
+from libironic_disk.errors import BootImpossible, DiskState, ImageRefused, ImageTooLarge, LayoutInvalid, leaving
 from libironic_disk.events import Cancellation, EventSink, Phase, ignore, phase
 from libironic_disk.filesystems import Probed
 from libironic_disk.grub import BootInstalled, BootPlan, RootPartition
-from libironic_disk.images import ImageType, InspectedImage
+from libironic_disk.images import ImageType, ImageWritten, InspectedImage
 from libironic_disk.machine import process
 from libironic_disk.machine.disks import sysfs
 from libironic_disk.machine.disks.staging import StagedDisk
@@ -31,6 +31,7 @@ from libironic_disk.pure.disks import drawing
 from libironic_disk.pure.disks.facts import DiskFacts, DiskKind
 from libironic_disk.pure.disks.layout import FileSystem
 from libironic_disk.pure.disks.planning import Existing, Plan, PlannedPartition
+from libironic_disk.pure.images.inspection import Proof
 from libironic_disk.pure.report import DeployedPartition, DeployResult
 from libironic_disk.pure.roles import Firmware, Role
 from libironic_disk.request import BootLoader, DeployRequest, FirmwareEntry, check_root_only, layout_of
@@ -98,13 +99,17 @@ def plan(request: DeployRequest, *, cancel: Cancellation | None = None) -> Deplo
     if request.config_drive is not None:
         limit, sector_size = request.config_drive_limit, facts.topology.sector_size
         drive = configdrive.load(
-            request.config_drive, limit=limit, sector_size=sector_size, http_policy=request.http_policy
+            request.config_drive,
+            limit=limit,
+            sector_size=sector_size,
+            http_policy=request.http_policy,
+            cancel=cancel,
         )
     image = _inspected(request, cancel)
     layout = layout_of(request, config_drive_bytes=drive.size if drive else 0)
     wanted = partitioner.plan(layout, facts, existing=Existing.REPLACE)
     _check_rooms(wanted, image, drive)
-    _check_contents(image, request, cancel)
+    _check_contents(image, request, _required(wanted, Role.ROOT), cancel)
     boot = _boot(request, facts, wanted) if request.boot_loader is BootLoader.GRUB else None
     kinds = [part.filesystem for part in wanted.makes if part.filesystem is not None]
     process.require((*filesystems.required_tools(kinds), *images.required_tools(image)))
@@ -146,7 +151,7 @@ def apply(
                 part = _required(disk.plan, Role.CONFIG_DRIVE)
                 configdrive.place(wanted.drive, disk.nodes[part.number], capacity=part.size)
         with phase(sink, Phase.IMAGE, wanted.image.name):
-            _write_image(wanted, disk, sink, switch)
+            copied = _write_image(wanted, disk, sink, switch)
         root = filesystems.read(disk.node_of(Role.ROOT))
         if root is None:
             # Of a stream that is known only now.
@@ -157,11 +162,11 @@ def apply(
                 installed = _install_grub(wanted.boot, disk, root, switch)
         disk.commit(installed.head if installed else ())
         warnings = _tell_firmware(wanted.request, wanted.boot, disk.plan)
-        return _result(disk, root, installed, warnings)
+        return _result(disk, root, installed, copied.proof, warnings)
 
 
 def _inspected(request: DeployRequest, cancel: Cancellation | None) -> InspectedImage:
-    return images.inspect(
+    image = images.inspect(
         request.image,
         declared=request.image_format,
         checksum=request.image_checksum,
@@ -170,12 +175,15 @@ def _inspected(request: DeployRequest, cancel: Cancellation | None) -> Inspected
         policy=request.image_policy,
         cancel=cancel,
     )
+    images.check_apart(image, request.device)
+    return image
 
 
 def _plan_whole_disk(request: DeployRequest, facts: DiskFacts, cancel: Cancellation | None) -> DeployPlan:
     check_root_only(request)
     image = _inspected(request, cancel)
-    return DeployPlan(request=request, disk=wholedisk.plan(image, facts), image=image, drive=None, boot=None)
+    wanted = wholedisk.plan(image, facts, may_be_cut=request.image_may_be_cut)
+    return DeployPlan(request=request, disk=wanted, image=image, drive=None, boot=None)
 
 
 def _check_rooms(wanted: Plan, image: InspectedImage, drive: ConfigDrive | None) -> None:
@@ -191,7 +199,9 @@ def _check_rooms(wanted: Plan, image: InspectedImage, drive: ConfigDrive | None)
         raise LayoutInvalid(problems=(problem,))
 
 
-def _check_contents(image: InspectedImage, request: DeployRequest, cancel: Cancellation | None) -> None:
+def _check_contents(
+    image: InspectedImage, request: DeployRequest, root: PlannedPartition, cancel: Cancellation | None
+) -> None:
     """Refuse a file that is no partition image; what a stream holds is known when it is on the disk."""
     inside = images.look_inside(image, cancel=cancel)
     if inside is None:
@@ -204,6 +214,10 @@ def _check_contents(image: InspectedImage, request: DeployRequest, cancel: Cance
         raise ImageRefused(image=image.name, reason=reason)
     if not kinds:
         raise ImageRefused(image=image.name, reason="it holds no file system that is known here")
+    images.check_whole(image, inside.file_system_size, image.virtual_size)
+    if inside.file_system_size is not None and inside.file_system_size > root.size:
+        target = f"the partition {root.name}"
+        raise ImageTooLarge(image=image.name, target=target, wanted=inside.file_system_size, available=root.size)
     if request.boot_loader is BootLoader.GRUB and kinds[0] not in grub.ROOT_FILE_SYSTEMS:
         reason = f"the image {image.name} holds {kinds[0]}, and GRUB can't start from it"
         raise BootImpossible(device=request.device, reason=reason)
@@ -233,9 +247,9 @@ def _boot(request: DeployRequest, facts: DiskFacts, wanted: Plan) -> BootPlan:
     )
 
 
-def _write_image(wanted: DeployPlan, disk: StagedDisk, sink: EventSink, cancel: Cancellation) -> None:
+def _write_image(wanted: DeployPlan, disk: StagedDisk, sink: EventSink, cancel: Cancellation) -> ImageWritten:
     part = _required(disk.plan, Role.ROOT)
-    images.write_image(
+    written = images.write_image(
         wanted.image,
         disk.nodes[part.number],
         capacity=part.size,
@@ -244,6 +258,9 @@ def _write_image(wanted: DeployPlan, disk: StagedDisk, sink: EventSink, cancel: 
         spool_dir=wanted.request.spool_dir,
         verify=wanted.request.verify,
     )
+    # Of an image that couldn't be looked into.
+    images.check_whole(wanted.image, filesystems.size_of(disk.nodes[part.number]), written.bytes_written)
+    return written
 
 
 def _install_grub(boot: BootPlan, disk: StagedDisk, root: Probed, cancel: Cancellation) -> BootInstalled:
@@ -278,7 +295,15 @@ def _tell_firmware(request: DeployRequest, boot: BootPlan | None, disk: Plan) ->
     return grub.register(boot, esp_number=esp.number, esp_partuuid=esp.uuid, label="libironic_disk").warnings
 
 
-def _result(disk: StagedDisk, root: Probed, installed: BootInstalled | None, warnings: tuple[str, ...]) -> DeployResult:
+def _unproven(proof: Proof) -> tuple[str, ...]:
+    if proof is not Proof.NONE:
+        return ()
+    return ("nothing shows that the image came whole: it has no checksum, and its source didn't say how long it is",)
+
+
+def _result(
+    disk: StagedDisk, root: Probed, installed: BootInstalled | None, proof: Proof, warnings: tuple[str, ...]
+) -> DeployResult:
     plan = disk.plan
     is_file = plan.kind is DiskKind.PLAIN_FILE
     kept = {part.number: filesystems.read(disk.nodes[part.number]) for part in plan.partitions if part.keep}
@@ -291,7 +316,8 @@ def _result(disk: StagedDisk, root: Probed, installed: BootInstalled | None, war
         disk_id=plan.disk_id,
         partitions=partitions,
         boot_entries=tuple(entry.id for entry in installed.entries) if installed else (),
-        warnings=(*(installed.notes if installed else ()), *warnings),
+        proof=proof,
+        warnings=(*_unproven(proof), *(installed.notes if installed else ()), *warnings),
     )
 
 
@@ -313,7 +339,8 @@ def _result_of_whole_disk(written: WholeDiskWritten) -> DeployResult:
         table=written.table.kind if written.table else None,
         disk_id=written.disk_id,
         partitions=partitions,
-        warnings=(*(written.table.problems if written.table else ()), *written.warnings),
+        proof=written.proof,
+        warnings=(*_unproven(written.proof), *written.warnings),
     )
 
 

@@ -16,6 +16,7 @@ from libironic_disk.machine import process
 from libironic_disk.machine.disks import blkid, disk_io, sysfs
 from libironic_disk.pure.disks.facts import Signature
 from libironic_disk.pure.disks.layout import FileSystem
+from libironic_disk.pure.images.superblocks import NEEDED, file_system_size
 from libironic_disk.pure.ranges import ByteRange
 
 _TIMEOUT: Final = 1800.0
@@ -71,6 +72,19 @@ def probe(node: str) -> Probed | None:
     """
     devno = sysfs.block_device_number(node)
     return _ask_udev(devno) or read(node)
+
+
+def size_of(node: str) -> int | None:
+    """Return how many bytes the file system on a device says that it takes; None where it doesn't.
+
+    Raises:
+        DeviceFailed: it can't be read.
+    """
+    try:
+        with Path(node).open("rb", buffering=0) as device:
+            return file_system_size(device.read(NEEDED) or b"")
+    except OSError as error:
+        raise DeviceFailed(device=node, action="reading", reason=error.strerror or str(error)) from error
 
 
 def read(node: str) -> Probed | None:

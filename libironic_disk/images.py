@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from libironic_disk.errors import ImageRefused, ImageTooLarge, SourceFailed
+from libironic_disk.errors import ImageDamaged, ImageRefused, ImageTooLarge, SourceFailed
 from libironic_disk.events import Cancellation, EventSink, ignore
 from libironic_disk.machine import process
 from libironic_disk.machine.http import HttpPolicy
@@ -30,12 +30,13 @@ from libironic_disk.machine.images.inspection import InspectedImage, inspect_sou
 from libironic_disk.machine.images.metering import Meter
 from libironic_disk.machine.images.opening import ImageSource, InspectableSource
 from libironic_disk.machine.images.qemu_img import DEFAULT_LIMITS, Place, QemuLimits, TargetDriver
+from libironic_disk.machine.images.sources.file import LocalFile
 from libironic_disk.machine.images.sources.stream import Readable
-from libironic_disk.machine.images.streaming import Proof, proof_of, stream
+from libironic_disk.machine.images.streaming import proof_of, stream
 from libironic_disk.machine.images.target import open_target
 from libironic_disk.pure.images.checksums import Algorithm, Checksum, parse_checksum
 from libironic_disk.pure.images.compression import Compression
-from libironic_disk.pure.images.inspection import Engine, ImageFormat
+from libironic_disk.pure.images.inspection import Engine, ImageFormat, Proof
 from libironic_disk.pure.words import as_word
 
 __all__ = [
@@ -56,7 +57,9 @@ __all__ = [
     "Proof",
     "QemuLimits",
     "Readable",
+    "check_apart",
     "check_room",
+    "check_whole",
     "first_bytes",
     "infer_image_type",
     "inspect",
@@ -230,6 +233,27 @@ def check_room(image: InspectedImage, target: str, capacity: int) -> None:
     """
     if image.virtual_size is not None and image.virtual_size > capacity:
         raise ImageTooLarge(image=image.name, target=target, wanted=image.virtual_size, available=capacity)
+
+
+def check_apart(image: InspectedImage, device: str) -> None:
+    """Check that an image isn't the very file that is to be the disk.
+
+    Raises:
+        ImageRefused: it is.
+    """
+    if isinstance(image.source, LocalFile) and image.source.is_at(Path(device)):
+        raise ImageRefused(image=image.name, reason=f"it is the disk {device} itself")
+
+
+def check_whole(image: InspectedImage, file_system_size: int | None, size: int | None) -> None:
+    """Check that a partition image has as many bytes as the file system in it, as far as both are known.
+
+    Raises:
+        ImageDamaged: it has fewer: it was cut off.
+    """
+    if None not in (file_system_size, size) and (file_system_size or 0) > (size or 0):
+        reason = f"it is truncated: its file system has {file_system_size} bytes, the image only {size}"
+        raise ImageDamaged(image=image.name, reason=reason, offset=size or 0)
 
 
 def write_image(

@@ -56,6 +56,7 @@ class DeployRequest:
         image_checksum: what these bytes must have: a value, or the place of a checksum file.
         image_engine: what writes it.
         image_policy: how patient to be with the image's servers.
+        image_may_be_cut: take a whole-disk image that ends before its partitions do.
         verify: read the image back from the disk before the disk may boot.
         layout: the partitions; None for Ironic's, made from the seven fields that follow.
         root_mb: MiB for the root partition; None for all that remains. A whole-disk image has its own.
@@ -87,6 +88,7 @@ class DeployRequest:
     image_checksum: ChecksumSource | None = None
     image_engine: Engine = Engine.NATIVE
     image_policy: HttpPolicy = IMAGE_POLICY
+    image_may_be_cut: bool = False
     verify: bool = False
     layout: Layout | None = None
     root_mb: int | None = None

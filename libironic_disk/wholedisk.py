@@ -13,13 +13,13 @@ until all else is on the disk and is known to be right, and its very first secto
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from libironic_disk import images
-from libironic_disk.errors import DeviceFailed, DeviceReadOnly, DiskState, ImageRefused, leaving
+from libironic_disk.errors import DeviceFailed, DeviceReadOnly, DiskState, ImageDamaged, ImageRefused, leaving
 from libironic_disk.events import Cancellation, EventSink, Phase, ignore, phase
 from libironic_disk.images import InspectedImage
 from libironic_disk.machine.disks import disk_io, ends, partition_nodes, sysfs, wiping
@@ -27,15 +27,15 @@ from libironic_disk.machine.disks.holding import HeldDisk, held
 from libironic_disk.machine.disks.hostlock import host_lock
 from libironic_disk.machine.disks.outcome import Progress, blanked_unless_finished, labelled
 from libironic_disk.machine.images.metering import Meter
-from libironic_disk.machine.images.streaming import Proof, Streamed, stream
+from libironic_disk.machine.images.streaming import Streamed, stream
 from libironic_disk.machine.images.target import open_target
 from libironic_disk.machine.images.withholding import Withheld
 from libironic_disk.partitioner import LOCK_TIMEOUT
 from libironic_disk.pure.disks.facts import DiskFacts, DiskKind, Fingerprint, Signature, Topology
 from libironic_disk.pure.disks.losses import old_metadata
-from libironic_disk.pure.images.inspection import Engine
+from libironic_disk.pure.images.inspection import Engine, Proof
 from libironic_disk.pure.ranges import ByteRange, merged
-from libironic_disk.pure.tables.geometry import HEAD_SIZE, check_geometry, cut_off
+from libironic_disk.pure.tables.geometry import HEAD_SIZE, check_geometry, check_is_disk, cut_off
 from libironic_disk.pure.tables.model import Extent, FoundTable
 from libironic_disk.pure.tables.reading import read_table
 from libironic_disk.units import in_words
@@ -58,6 +58,7 @@ class WholeDiskPlan:
         replaces: the table that is on it.
         destroys: every signature that will be gone.
         wipes: what is zeroed before the image is written.
+        may_be_cut: whether an image is taken that ends before its partitions do.
     """
 
     device: str
@@ -69,6 +70,7 @@ class WholeDiskPlan:
     replaces: FoundTable | None
     destroys: tuple[Signature, ...]
     wipes: tuple[ByteRange, ...]
+    may_be_cut: bool = False
 
     def __str__(self) -> str:
         """Return the plan for people."""
@@ -116,18 +118,20 @@ class WholeDiskWritten:
         return "" if self.table is None or self.table.disk_id == _NO_ID else self.table.disk_id
 
 
-def plan(image: InspectedImage, facts: DiskFacts) -> WholeDiskPlan:
+def plan(image: InspectedImage, facts: DiskFacts, *, may_be_cut: bool = False) -> WholeDiskPlan:
     """Decide what becomes of a disk, and refuse what can't work as far as it can be known; nothing is touched.
 
     Args:
         image: what :func:`libironic_disk.images.inspect` returned.
         facts: what :func:`libironic_disk.partitioner.observe` returned.
+        may_be_cut: take an image that ends before its partitions do, as some are published; what the disk held there
+            stays. Without it such an image is taken for a copy that was cut off.
 
     Raises:
         ImageTooLarge: the disk is smaller than the image.
         GeometryMismatch: the image's table was made for sectors of another size.
-        ImageRefused: the image's table is for a larger disk; or it has to be decoded by qemu-img, which can't keep
-            anything back.
+        ImageRefused: it isn't an image of a disk; its table is for a larger one; or it has to be decoded by qemu-img,
+            which can't keep anything back.
         DeviceReadOnly: the disk can't be written.
         SourceFailed: the image can't be read.
         ImageDamaged: its first bytes can't be unpacked.
@@ -149,6 +153,7 @@ def plan(image: InspectedImage, facts: DiskFacts) -> WholeDiskPlan:
         replaces=facts.table,
         destroys=facts.signatures,
         wipes=merged(old_metadata(facts, facts.signatures)),
+        may_be_cut=may_be_cut,
     )
     if head is not None:
         _check_head(wanted, head, image.virtual_size)
@@ -183,6 +188,7 @@ def apply(
         DeviceFailed: the kernel refused a read or a write, or the disk gives other bytes back.
         NodeMissing: the disk is finished, but one of its partitions didn't appear.
         ImageTooLarge, GeometryMismatch, ImageRefused: what :func:`plan` says, of an image that couldn't be looked into.
+        ImageDamaged: it ends before its partitions do.
         DiskError: whatever reading, checking and decoding the image raises.
         Cancelled: the caller wished so.
     """
@@ -205,7 +211,7 @@ def apply(
             disk.check(wanted.fingerprint)
             switch.check("checking the disk")
         partition_nodes.remove_all(disk.fd, disk.block)
-        streamed = _write(wanted, disk, progress, sink, switch, verify=verify)
+        streamed, oddities = _write(wanted, disk, progress, sink, switch, verify=verify)
         disk_io.forget(disk.fd)
         read = disk_io.reader(disk.fd, wanted.device)
         table = read_table(read, device=wanted.device, disk_size=wanted.size, sector_size=disk.sector_size)
@@ -218,7 +224,7 @@ def apply(
             bytes_written=streamed.size,
             proof=streamed.proof,
             seconds=time.monotonic() - began,
-            warnings=(*cut_off(table, streamed.size), *warnings),
+            warnings=(*oddities, *warnings),
         )
 
 
@@ -230,8 +236,8 @@ def _write(
     cancel: Cancellation,
     *,
     verify: bool,
-) -> Streamed:
-    """Take away what the disk is, write the image, and give the disk what it shall be."""
+) -> tuple[Streamed, tuple[str, ...]]:
+    """Take away what the disk is, write the image, and give the disk what it shall be; return what is odd about it."""
 
     def blank() -> None:
         ends.blank_ends(disk.fd, disk.node, wanted.size, disk.sector_size)
@@ -245,11 +251,12 @@ def _write(
         with phase(sink, Phase.IMAGE, wanted.image.name):
             streamed, withheld = _stream(wanted, disk, sink, cancel, verify=verify)
         _check_head(wanted, withheld[0].data[:HEAD_SIZE], streamed.size)
+        oddities = _check_whole(wanted, disk, streamed.size, withheld)
         cancel.check("the last check before the first sector is written")
         with phase(sink, Phase.COMMIT, wanted.device):
             ends.write_ends(disk.fd, disk.node, withheld, disk.sector_size)
             progress.state = DiskState.FINISHED
-    return streamed
+    return streamed, oddities
 
 
 def _stream(
@@ -271,7 +278,35 @@ def _stream(
     return streamed, withheld.extents()
 
 
+def _check_whole(wanted: WholeDiskPlan, disk: HeldDisk, image_size: int, withheld: Sequence[Extent]) -> tuple[str, ...]:
+    """Check that the image goes on as far as its table says; return what else is wrong with that, in words."""
+    on_disk = disk_io.reader(disk.fd, disk.node)
+
+    def read(offset: int, length: int) -> bytes:
+        data = bytearray(on_disk(offset, length))
+        for start, kept in withheld:
+            first, end = max(offset, start), min(offset + len(data), start + len(kept))
+            if first < end:
+                data[first - offset : end - offset] = kept[first - start : end - start]
+        return bytes(data)
+
+    disk_io.forget(disk.fd)
+
+    def table(size: int) -> FoundTable | None:
+        return read_table(read, device=wanted.image.name, disk_size=size, sector_size=disk.sector_size)
+
+    missing = tuple(cut_off(table(wanted.size), image_size))
+    if missing and not wanted.may_be_cut:
+        raise ImageDamaged(image=wanted.image.name, reason="; ".join(missing), offset=image_size)
+    if missing:
+        return tuple(f"the image was cut: {each}" for each in missing)
+    # By the image's own size: on a larger disk its backup GPT can't be where it should.
+    found = table(image_size)
+    return found.problems if found else ()
+
+
 def _check_head(wanted: WholeDiskPlan, head: bytes, image_size: int | None) -> None:
+    check_is_disk(head, image=wanted.image.name)
     check_geometry(
         head,
         image=wanted.image.name,

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import base64
 import ssl
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from urllib.request import getproxies_environment, proxy_bypass_environment  # t
 import urllib3
 from urllib3.exceptions import HTTPError, NewConnectionError, ProtocolError, ProxyError, SSLError, TimeoutError
 
-from libironic_disk.errors import ServerRefused, SourceFailed, SourceTimedOut
+from libironic_disk.errors import SourceFailed, SourceTimedOut
 
 SCHEMES: Final = ("http", "https")
 REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
@@ -71,25 +70,6 @@ def redacted(url: str) -> str:
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment=""))
 
 
-def fetch(url: str, *, limit: int, policy: HttpPolicy = DEFAULT_POLICY) -> bytes:
-    """Return the body, or its first ``limit`` + 1 bytes: the caller sees from the length that it was cut.
-
-    Raises:
-        SourceFailed: it couldn't be read to its end, or not in time.
-    """
-    deadline = time.monotonic() + policy.total_timeout
-    for attempt in range(1, max(policy.attempts, 1) + 1):
-        try:
-            return _body(url, limit, policy, deadline)
-        except Passing as failure:
-            reason = f"{failure} (attempts: {attempt})"
-        pause = _FIRST_PAUSE * 2 ** (attempt - 1)
-        if attempt >= policy.attempts or time.monotonic() + pause >= deadline:
-            break
-        time.sleep(pause)
-    raise SourceFailed(source=redacted(url), reason=reason)
-
-
 class Passing(Exception):
     """A failure that may be gone at the next attempt; it never reaches a caller of the package.
 
@@ -101,85 +81,10 @@ class Passing(Exception):
         self.wait = wait
 
 
-@contextmanager
-def opened(url: str, *, policy: HttpPolicy, deadline: float) -> Iterator[urllib3.BaseHTTPResponse]:
-    """Follow redirects to an answer of status 200, whose body is unread; the connection ends with the block.
-
-    What urllib3 raises while the block reads the body is translated as well.
-
-    Raises:
-        SourceFailed: the server refused, or there is no sense in another attempt.
-        Passing: another attempt may succeed.
-    """
-    here = url
-    with translated(url):
-        for _ in range(policy.redirects + 1):
-            with _answer(here, policy, deadline) as response:
-                target = response.headers.get("Location") if response.status in REDIRECTS else None
-                if target is None:
-                    _check_status(response.status, url)
-                    yield response
-                    return
-            here = redirected(here, target)
-    raise SourceFailed(source=redacted(url), reason=f"it redirects more than {policy.redirects} times")
-
-
-def _body(url: str, limit: int, policy: HttpPolicy, deadline: float) -> bytes:
-    body = bytearray()
-    with opened(url, policy=policy, deadline=deadline) as response:
-        while len(body) <= limit:
-            # read1 returns what there is: read() would wait for a slow server's whole piece, past any deadline.
-            piece = response.read1(min(_PIECE, limit + 1 - len(body)))
-            if not piece:
-                break
-            body += piece
-            _remaining(url, policy, deadline)
-    return bytes(body)
-
-
-def _remaining(url: str, policy: HttpPolicy, deadline: float) -> float:
-    seconds = deadline - time.monotonic()
-    if seconds <= 0:
-        raise out_of_time(redacted(url), policy)
-    return seconds
-
-
 def out_of_time(source: str, policy: HttpPolicy) -> SourceTimedOut:
     """Return the error for a reading whose time is up."""
     reason = f"it wasn't finished within {policy.total_timeout:g} s"
     return SourceTimedOut(source=source, reason=reason, timeout=policy.total_timeout)
-
-
-def _check_status(status: int, url: str) -> None:
-    if status >= 500:
-        raise Passing(f"the server answered {status}")
-    if status != 200:
-        raise ServerRefused(source=redacted(url), reason=f"the server answered {status}", status=status)
-
-
-@contextmanager
-def _answer(url: str, policy: HttpPolicy, deadline: float) -> Iterator[urllib3.BaseHTTPResponse]:
-    parts = split_url(url)
-    user, _, host = parts.netloc.rpartition("@")
-    headers = {"Accept-Encoding": "identity"} | ({"Authorization": basic_authorization(user)} if user else {})
-    seconds = _remaining(url, policy, deadline)
-    with pool_for(parts, policy) as pool:
-        response = pool.request(
-            "GET",
-            urlunsplit(parts._replace(netloc=host, fragment="")),
-            headers=headers,
-            timeout=urllib3.Timeout(
-                connect=min(policy.connect_timeout, seconds), read=min(policy.read_timeout, seconds)
-            ),
-            retries=False,
-            redirect=False,
-            preload_content=False,
-            decode_content=False,
-        )
-        try:
-            yield response
-        finally:
-            response.close()
 
 
 def pool_for(parts: SplitResult, policy: HttpPolicy) -> urllib3.PoolManager:

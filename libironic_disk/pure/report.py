@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from libironic_disk.pure.images.inspection import Proof
 from libironic_disk.pure.roles import Role
 from libironic_disk.pure.tables.model import TableKind
 
@@ -51,6 +52,7 @@ class DeployResult:
         disk_id: the disk GUID, or ``0x1234abcd`` on an MBR; empty where a whole-disk image gave the disk none.
         partitions: all of them, in their order on the disk.
         boot_entries: the ids of GRUB's menu entries, the default first; none without a local boot loader.
+        proof: what shows that the image came whole.
         warnings: what went otherwise than one would wish and doesn't keep the machine from booting.
     """
 
@@ -59,6 +61,7 @@ class DeployResult:
     disk_id: str
     partitions: tuple[DeployedPartition, ...]
     boot_entries: tuple[str, ...] = ()
+    proof: Proof = Proof.NONE
     warnings: tuple[str, ...] = ()
 
     def partition(self, role: Role) -> DeployedPartition | None:

@@ -9,7 +9,7 @@ from libironic_disk.errors import ChecksumInvalid
 from libironic_disk.events import Cancellation
 from libironic_disk.machine.http import HttpPolicy
 from libironic_disk.machine.images.http_client import Location
-from libironic_disk.machine.images.http_source import IMAGE_POLICY, http_image
+from libironic_disk.machine.images.http_source import IMAGE_POLICY, fetch
 from libironic_disk.machine.images.sources.file import local_file
 from libironic_disk.pure.images.checksums import Algorithm, Checksum, find_checksum
 from libironic_disk.units import MIB, in_words
@@ -47,7 +47,7 @@ def checksum_from(
             called, text = file.name, opened.pread(0, LIMIT + 1)
     else:
         called = source.name
-        text = http_image(source, policy=policy, cancel=cancel, head_size=LIMIT + 1).head
+        text = fetch(source, limit=LIMIT, policy=policy, cancel=cancel)
     if len(text) > LIMIT:
         raise ChecksumInvalid(source=called, reason=f"it has more than {in_words(LIMIT)}")
     return find_checksum(text.decode(errors="replace"), name=name, source=called, algorithm=algorithm)

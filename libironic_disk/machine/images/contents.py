@@ -19,6 +19,7 @@ from libironic_disk.machine.images.sources.file import LocalFile
 from libironic_disk.pure.disks.facts import Signature
 from libironic_disk.pure.images.inspection import FOREIGN
 from libironic_disk.pure.images.qcow2_head import disk_head
+from libironic_disk.pure.images.superblocks import NEEDED, file_system_size
 from libironic_disk.pure.ranges import ByteRange
 from libironic_disk.pure.tables.reading import read_table
 from libironic_disk.units import MIB, TIB
@@ -41,10 +42,12 @@ class Contents:
             larger partition it isn't found there.
         has_table: there is a partition table. A boot sector can look like one: this counts only where there is no
             superblock.
+        file_system_size: how many bytes its file system says that it takes; None where it doesn't.
     """
 
     signatures: tuple[Signature, ...]
     has_table: bool
+    file_system_size: int | None = None
 
 
 def head_of(image: InspectedImage, length: int, *, limits: QemuLimits, cancel: Cancellation | None) -> bytes | None:
@@ -116,4 +119,8 @@ def _contents(descriptor: int, size: int, name: str) -> Contents:
         table = read_table(read, device=name, disk_size=size, sector_size=_SECTOR_SIZE)
     except DeviceFailed as error:
         raise SourceFailed(source=name, reason=error.reason) from error
-    return Contents(signatures=tuple(each for each in found if each.offset < LOOKED_AT), has_table=table is not None)
+    return Contents(
+        signatures=tuple(each for each in found if each.offset < LOOKED_AT),
+        has_table=table is not None,
+        file_system_size=file_system_size(read(0, NEEDED)) if found else None,
+    )

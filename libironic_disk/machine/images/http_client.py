@@ -21,6 +21,8 @@ from libironic_disk.units import KIB
 
 _TOKEN: Final = re.compile(r"[A-Za-z0-9._~+/-]+=*")  # RFC 6750 section 2.1
 _PIECE: Final = 512 * KIB
+# RFC 9110, section 15.5.9; RFC 8470; RFC 6585: too slow, too early, too often. All else that is 4xx stays so.
+_LATER: Final = frozenset({408, 425, 429})
 _PATIENCE_SECONDS: Final = 0.2
 
 
@@ -107,7 +109,7 @@ class Client:
         if response.status in expected:
             return response
         reason = f"the server answered {response.status}"
-        if response.status >= 500:
+        if response.status >= 500 or response.status in _LATER:
             raise Passing(reason, wait=_retry_after(response))
         raise ServerRefused(source=self.name, reason=reason, status=response.status)
 

@@ -125,6 +125,17 @@ def http_image(
     )
 
 
+def fetch(
+    location: Location, *, limit: int, policy: HttpPolicy = IMAGE_POLICY, cancel: Cancellation | None = None
+) -> bytes:
+    """Read something small, or its first ``limit`` + 1 bytes: the caller sees from the length that there is more.
+
+    Raises:
+        ServerRefused, SourceTimedOut, SourceFailed, Cancelled: as :func:`http_image`.
+    """
+    return http_image(location, policy=policy, cancel=cancel, head_size=limit + 1).head
+
+
 def _look(mirror: Mirror, head_size: int) -> tuple[Version, bytes, bool]:
     """Return the version, the first bytes, and whether the server gives parts."""
     client = mirror.client

@@ -71,7 +71,7 @@ def inspect_source(
     cancel: Cancellation | None = None,
 ) -> InspectedImage:
     """Inspect an image wherever it is; it raises what ``images.inspect`` says."""
-    head = first_bytes(source)
+    head = first_bytes(source, cancel)
     compression = packing.detect(head)
     if compression is not None:
         head = unpacked(head, compression, image=source.name)

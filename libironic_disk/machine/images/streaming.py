@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Final
 
 from libironic_disk.errors import ImageRefused, ImageTooLarge
@@ -21,6 +20,7 @@ from libironic_disk.machine.images.sources import Data
 from libironic_disk.machine.images.sources.readahead import Leased
 from libironic_disk.machine.images.target import Writable
 from libironic_disk.machine.images.workers import Batch, Workers, Zero
+from libironic_disk.pure.images.inspection import Proof
 from libironic_disk.pure.images.qcow2 import Header
 from libironic_disk.pure.images.qcow2_events import MetadataAccess, Raw
 from libironic_disk.pure.images.qcow2_stream import STASH_BUDGET, Decoder
@@ -29,17 +29,6 @@ from libironic_disk.units import MIB, align_up
 
 _MOST_WORKERS: Final = 8
 _ALLOWANCE: Final = 64 * MIB
-
-
-class Proof(StrEnum):
-    """What shows that an image came whole."""
-
-    CHECKSUM = "checksum"
-    """It has the checksum that its owner gave."""
-    LENGTH = "length"
-    """It has as many bytes as its file, its server or its owner said."""
-    NONE = "none"
-    """Nobody said anything: what its format doesn't ask for may be missing at its end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

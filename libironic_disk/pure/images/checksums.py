@@ -102,7 +102,7 @@ def parse_checksum(text: str) -> Checksum:
     """
     match = _VALUE.fullmatch(text.strip())
     if match is None:
-        reason = "write the algorithm, a colon and hexadecimal digits"
+        reason = "write the algorithm, a colon and hexadecimal digits; a checksum file is a URL or a pathlib.Path"
         raise ChecksumInvalid(source=_quoted(text), reason=reason)
     algorithm = Algorithm.named(match[1]) if match[1] else _BY_DIGITS.get(len(match[2]))
     if algorithm is None:

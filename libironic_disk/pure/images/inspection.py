@@ -21,6 +21,17 @@ class Engine(StrEnum):
     """The program, which reads files only: what comes from elsewhere, or is compressed, is kept in one first."""
 
 
+class Proof(StrEnum):
+    """What shows that an image came whole."""
+
+    CHECKSUM = "checksum"
+    """It has the checksum that its owner gave."""
+    LENGTH = "length"
+    """It has as many bytes as its file, its server or its owner said."""
+    NONE = "none"
+    """Nobody said anything: what its format doesn't ask for may be missing at its end."""
+
+
 class ImageFormat(StrEnum):
     """Formats that an image may be declared as or recognised as.
 
@@ -95,5 +106,5 @@ def _container(seen: str, declared: ImageFormat | None, image: str, engine: Engi
 
 
 def _not_written(name: str, image: str) -> ImageRefused:
-    other = f", or choose engine={Engine.QEMU_IMG}, which writes it" if name in FOREIGN else ""
+    other = f", or choose engine={Engine.QEMU_IMG}, which writes it onto a partition" if name in FOREIGN else ""
     return ImageRefused(image=image, reason=f"{name} images are not written; convert it to qcow2 or raw{other}")

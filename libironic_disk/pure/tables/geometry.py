@@ -11,18 +11,40 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from libironic_disk.errors import GeometryMismatch, ImageRefused
+from libironic_disk.pure.images.superblocks import file_system_size
 from libironic_disk.pure.tables.bootrecord import PROTECTIVE, RECORD_SIZE, Slot, slots_of
 from libironic_disk.pure.tables.gptcopy import MAGIC
 from libironic_disk.pure.tables.model import FoundTable
 from libironic_disk.pure.tables.reading import is_file_system
 from libironic_disk.units import KIB, in_words
 
-HEAD_SIZE: Final = 8 * KIB
-"""How many bytes of an image tell: sector 1 of the largest sectors in use lies within."""
+HEAD_SIZE: Final = 68 * KIB
+"""How many bytes of an image tell: sector 1 of any size, ISO 9660's first descriptor and superblocks lie within."""
 
 _SECTOR_SIZES: Final = (512, 1024, 2048, 4096)
 # UEFI 2.10, table 5.5.
 _LAST_USABLE_AT: Final = 48
+# ECMA-119, section 7.1.1 and 8.1.2: in the 17th sector of 2048 bytes.
+_ISO_9660_AT: Final = 16 * 2048 + 1
+_ISO_9660: Final = b"CD001"
+_BOOTABLE: Final = b"\x55\xaa"
+
+
+def check_is_disk(head: bytes, *, image: str) -> None:
+    """Check that the first bytes of an image are those of a disk that something could be started from.
+
+    Raises:
+        ImageRefused: there is no partition table, no boot sector and no ISO 9660 file system.
+    """
+    is_gpt = any(head[size : size + len(MAGIC)] == MAGIC for size in _SECTOR_SIZES)
+    is_iso = head[_ISO_9660_AT : _ISO_9660_AT + len(_ISO_9660)] == _ISO_9660
+    if is_gpt or is_iso or head[RECORD_SIZE - len(_BOOTABLE) : RECORD_SIZE] == _BOOTABLE:
+        return
+    if file_system_size(head) is not None:
+        reason = "it is a file system without a partition table: a partition image, and no whole disk"
+    else:
+        reason = "it has no partition table, no boot sector and no ISO 9660 file system: nothing starts from it"
+    raise ImageRefused(image=image, reason=reason)
 
 
 def check_geometry(
@@ -65,8 +87,7 @@ def cut_off(table: FoundTable | None, image_size: int) -> Iterator[str]:
     """
     for part in table.partitions if table else ():
         if part.end > image_size:
-            missing = in_words(part.end - image_size)
-            yield f"the image ends {missing} before its partition {part.number} does: the disk keeps what it held there"
+            yield f"it ends {in_words(part.end - image_size)} before its partition {part.number} does"
 
 
 def _reach_of_gpt(head: bytes, sector_size: int) -> int:

@@ -337,3 +337,17 @@ def test_a_sink_that_fails_behind_the_last_write_leaves_the_finished_disk(disk: 
         deploy.deploy(wholedisks.request_for(disk, raw), sink=sink)
     oracles.output("cmp", "--bytes", str(SIZE), str(raw), disk.node)
     assert wholedisks.opinions(Path(disk.node), sector_size=512) == wholedisks.EVERYBODY
+
+
+@pytest.mark.parametrize("label", ["gpt", "dos"])
+@pytest.mark.parametrize("way", ["file", "stream"])
+def test_an_image_that_ends_before_its_partitions_do_never_boots(
+    disk: LoopDisk, tmp_path: Path, label: str, way: str
+) -> None:
+    whole = wholedisks.make_disk(tmp_path / "whole.raw", SIZE, label=label, seed=5).read_bytes()
+    cut = tmp_path / "cut.raw"
+    cut.write_bytes(whole[: SIZE - 3 * MIB])
+    with cut.open("rb") as stream, pytest.raises(ImageDamaged, match="before its partition 2 does") as failed:
+        deploy.deploy(wholedisks.request_for(disk, cut if way == "file" else stream))
+    assert failed.value.disk is DiskState.UNBOOTABLE
+    assert wholedisks.opinions(Path(disk.node), sector_size=512) == set()

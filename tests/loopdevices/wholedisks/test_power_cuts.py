@@ -186,6 +186,10 @@ def make_ext4(path: Path, seed: int) -> Path:
     for number in range(12):
         (tree / f"file{number}").write_bytes(random.Random(seed + number).randbytes(90 * KIB))
     oracles.output("mke2fs", "-q", "-t", "ext4", "-b", "4096", "-d", str(tree), str(path), str(SIZE // KIB))
+    # As extlinux would have it: without a boot sector it would be no image of a disk.
+    with path.open("r+b") as file:
+        file.seek(510)
+        file.write(b"\x55\xaa")
     return path
 
 

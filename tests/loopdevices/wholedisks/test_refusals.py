@@ -226,3 +226,21 @@ def test_a_read_only_disk_is_refused_first(bench: Bench, raw: Path) -> None:
     with pytest.raises(DeviceReadOnly) as refused:
         deploy.deploy(wholedisks.request_for(disk, raw))
     assert refused.value.disk is DiskState.UNCHANGED
+
+
+@pytest.mark.parametrize("what", ["a page", "zeros", "ext4", "a cut table"])
+def test_what_nothing_starts_from_is_no_image_of_a_disk(unchanged: LoopDisk, tmp_path: Path, what: str) -> None:
+    image = tmp_path / "image"
+    match what:
+        case "a page":
+            image.write_bytes(b"<html><body>Please log in to use this network.</body></html>")
+        case "zeros":
+            image.write_bytes(bytes(MIB))
+        case "ext4":
+            oracles.output("mke2fs", "-q", "-t", "ext4", str(image), "8M")
+        case "a cut table":
+            image.write_bytes(b"EFI PART")
+    reason = "a file system without a partition table" if what == "ext4" else "nothing starts from it"
+    with pytest.raises(ImageRefused, match=reason) as refused:
+        deploy.deploy(wholedisks.request_for(unchanged, image))
+    assert refused.value.disk is DiskState.UNCHANGED

@@ -14,7 +14,9 @@ import pytest
 
 from libironic_disk.errors import SourceFailed
 from libironic_disk.machine import http
-from libironic_disk.machine.http import HttpPolicy, fetch
+from libironic_disk.machine.http import DEFAULT_POLICY, HttpPolicy
+from libironic_disk.machine.images import http_source
+from libironic_disk.machine.images.http_client import Location
 from tests.support.webserver import WebServer, answer, make_certificate, serving
 
 KIB = 1024
@@ -35,6 +37,10 @@ def server() -> Iterator[WebServer]:
         yield server
 
 
+def fetch(url: str, *, limit: int, policy: HttpPolicy = DEFAULT_POLICY) -> bytes:
+    return http_source.fetch(Location(url=url), limit=limit, policy=policy)
+
+
 def test_a_body_of_any_size_up_to_the_limit(server: WebServer) -> None:
     for size in (0, 1, 64 * KIB, 200 * KIB):
         body = os.urandom(size)
@@ -44,6 +50,7 @@ def test_a_body_of_any_size_up_to_the_limit(server: WebServer) -> None:
 def test_a_longer_body_is_cut_after_one_byte_more(server: WebServer) -> None:
     def endless(request: BaseHTTPRequestHandler) -> None:
         request.send_response(200)
+        request.send_header("Content-Length", str(1 << 40))
         request.end_headers()
         while True:
             request.wfile.write(bytes(64 * KIB))
@@ -66,10 +73,10 @@ def test_chunks(server: WebServer) -> None:
 
 
 def test_a_server_that_recovers_is_asked_again(server: WebServer) -> None:
-    answers = iter([503, 500, 200])
+    answers = iter([503, 500, 429, 408, 425, 200])
     server.pages["/flaky"] = lambda request: answer(request, next(answers), b"body")
-    assert fetch(f"{server.url}/flaky", limit=100) == b"body"
-    assert len(server.seen) == 3
+    assert fetch(f"{server.url}/flaky", limit=100, policy=HttpPolicy(attempts=6)) == b"body"
+    assert len(server.seen) == 6
 
 
 def test_a_server_that_doesnt_recover(server: WebServer) -> None:
@@ -78,11 +85,12 @@ def test_a_server_that_doesnt_recover(server: WebServer) -> None:
     assert len(server.seen) == 3
 
 
-@pytest.mark.parametrize("status", [400, 401, 403, 404, 410, 429, 204, 206, 304])
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 410, 204, 206, 304])
 def test_other_answers_are_final(server: WebServer, status: int) -> None:
     with pytest.raises(SourceFailed, match=f"the server answered {status}"):
         fetch(server.page("/no", b"", status=status), limit=100)
-    assert len(server.seen) == 1
+    # A part that isn't the one that was asked for may be a misunderstanding: the whole is asked for then.
+    assert len(server.seen) == (2 if status == 206 else 1)
 
 
 def test_a_body_that_ends_early_is_read_again(server: WebServer) -> None:
@@ -104,7 +112,7 @@ def test_nobody_answers() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
         began = time.monotonic()
-        with pytest.raises(SourceFailed, match="no answer in time"):
+        with pytest.raises(SourceFailed, match=r"wasn't finished within 0\.5 s"):
             fetch(url, limit=100, policy=HttpPolicy(read_timeout=0.2, total_timeout=0.5, attempts=99))
     assert time.monotonic() - began < 2
 
@@ -112,6 +120,7 @@ def test_nobody_answers() -> None:
 def test_a_trickle_meets_the_deadline(server: WebServer) -> None:
     def trickle(request: BaseHTTPRequestHandler) -> None:
         request.send_response(200)
+        request.send_header("Content-Length", "100")
         request.end_headers()
         for _ in range(100):
             request.wfile.write(b"x")

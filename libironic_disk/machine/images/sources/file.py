@@ -56,6 +56,14 @@ class LocalFile:
         """Its bytes."""
         return self.state.size
 
+    def is_at(self, path: Path) -> bool:
+        """Whether a path leads to this very file."""
+        try:
+            found = path.stat()
+        except OSError:
+            return False
+        return (found.st_dev, found.st_ino) == (self.state.device, self.state.inode)
+
     @property
     def access(self) -> MetadataAccess:
         """It can be read in any order at any time."""

@@ -7,7 +7,7 @@ import pytest
 from libironic_disk.errors import GeometryMismatch, ImageRefused
 from libironic_disk.pure.tables import gpt, mbr
 from libironic_disk.pure.tables.bootrecord import RECORD_SIZE
-from libironic_disk.pure.tables.geometry import HEAD_SIZE, check_geometry, cut_off
+from libironic_disk.pure.tables.geometry import HEAD_SIZE, check_geometry, check_is_disk, cut_off
 from libironic_disk.pure.tables.gpt import GptTable
 from libironic_disk.pure.tables.mbr import MbrEntry, MbrTable
 from libironic_disk.pure.tables.model import FoundPartition, FoundTable, TableKind
@@ -127,7 +127,27 @@ def test_partitions_that_go_on_where_the_image_has_ended_are_told() -> None:
     table = FoundTable(kind=TableKind.MBR, disk_id="", partitions=partitions)
     assert list(cut_off(table, 4 * MIB)) == []
     assert list(cut_off(table, 3 * MIB - 256 * KIB)) == [
-        "the image ends 256 KiB before its partition 2 does: the disk keeps what it held there",
-        "the image ends 1280 KiB before its partition 3 does: the disk keeps what it held there",
+        "it ends 256 KiB before its partition 2 does",
+        "it ends 1280 KiB before its partition 3 does",
     ]
     assert list(cut_off(None, 0)) == []
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        bytes(510) + b"\x55\xaa",
+        bytes(512) + b"EFI PART",
+        bytes(4096) + b"EFI PART",
+        bytes(16 * 2048) + b"\x01CD001",
+    ],
+)
+def test_what_may_be_started_from_is_a_disk(head: bytes) -> None:
+    check_is_disk(head, image="test")
+    check_is_disk(head.ljust(HEAD_SIZE, b"\0"), image="test")
+
+
+@pytest.mark.parametrize("head", [b"", bytes(HEAD_SIZE), b"<html>", b"\x55\xaa" + bytes(600)])
+def test_anything_else_is_none(head: bytes) -> None:
+    with pytest.raises(ImageRefused, match="nothing starts from it"):
+        check_is_disk(head, image="test")

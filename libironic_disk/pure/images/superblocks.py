@@ -1,0 +1,46 @@
+"""How large a file system says that it is: what shows that an image of one was cut off.
+
+Sources: Linux, Documentation/filesystems/ext4/super.rst; XFS Algorithms & Data Structures, chapter "Superblocks";
+btrfs documentation, "On-disk format", section "Superblock".
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Final
+
+from libironic_disk.units import KIB
+
+NEEDED: Final = 68 * KIB
+"""How many first bytes of a file system tell; btrfs' superblock is the last of them."""
+
+_EXT: Final = 1 * KIB
+_EXT_MAGIC: Final = b"\x53\xef"
+_EXT_64BIT: Final = 0x80
+_BTRFS: Final = 64 * KIB
+
+
+def file_system_size(head: bytes) -> int | None:
+    """Return how many bytes a file system takes, by its first :data:`NEEDED` bytes; None where they don't tell."""
+    if len(head) < NEEDED:
+        head = head.ljust(NEEDED, b"\0")
+    if head[_EXT + 0x38 : _EXT + 0x3A] == _EXT_MAGIC:
+        return _ext(head[_EXT : _EXT + KIB])
+    if head[:4] == b"XFSB":
+        block_size, blocks = struct.unpack_from(">IQ", head, 4)
+        return int(block_size) * int(blocks)
+    if head[_BTRFS + 0x40 : _BTRFS + 0x48] == b"_BHRfS_M":
+        total, _, _, devices = struct.unpack_from("<QQQQ", head, _BTRFS + 0x70)
+        # Of several devices this is only one.
+        return int(total) if devices == 1 else None
+    return None
+
+
+def _ext(superblock: bytes) -> int:
+    (low,) = struct.unpack_from("<I", superblock, 0x04)
+    (log_block_size,) = struct.unpack_from("<I", superblock, 0x18)
+    (incompatible,) = struct.unpack_from("<I", superblock, 0x60)
+    (high,) = struct.unpack_from("<I", superblock, 0x150) if incompatible & _EXT_64BIT else (0,)
+    # More than 64 KiB no kernel takes, whatever the field says.
+    block_size: int = KIB << min(log_block_size, 6)
+    return (int(high) << 32 | int(low)) * block_size
