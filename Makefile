@@ -5,6 +5,7 @@
 PYTHON ?= /usr/bin/python3
 VENV ?= .venv
 BOOT ?= bios
+SECONDS ?= 600
 
 BIN := $(VENV)/bin
 SUDO := $(if $(filter-out 0,$(shell id -u)),sudo env PYTHONDONTWRITEBYTECODE=1)
@@ -18,10 +19,10 @@ export PATH := $(PATH):/usr/sbin:/sbin
 SOURCES := setup.cfg pyproject.toml constraints.txt
 STAMP := $(VENV)/.installed-$(shell (echo $(CURDIR) $(PYTHON); cat $(SOURCES)) | sha256sum | cut -c 1-16)
 
-.PHONY: help demo test lint types docs unit loopdevices machines bench venv system constraints clean
+.PHONY: help demo test lint types docs unit loopdevices machines test-machine fuzz bench venv system constraints clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: PROFILES += demo
 demo: venv ## build a Debian image, deploy it onto a disk file and boot that in QEMU (BOOT=bios or BOOT=uefi)
@@ -46,11 +47,19 @@ unit: venv ## the tests that need neither loop devices nor QEMU
 
 loopdevices: PROFILES += test
 loopdevices: venv ## the tests on loop devices
-	$(PYTEST) -m loopdevice
+	$(PYTEST) -m 'loopdevice and not machine'
 
 machines: PROFILES += demo test
-machines: venv ## the tests that boot what they deployed
+machines: venv ## the tests that run in QEMU
 	$(PYTEST) -m machine
+
+test-machine: PROFILES += test
+test-machine: venv ## all tests on disks in the test machine: Debian's own kernel in QEMU, with udevd and EFI variables
+	$(PYTEST) --inside tests/loopdevices tests/machines/inside
+
+fuzz: PROFILES += test
+fuzz: venv ## look for inputs that a decoder reads wrongly: make fuzz SECONDS=600
+	$(SUDO) $(BIN)/python -m tests.fuzz qcow2 --seconds $(SECONDS)
 
 bench: PROFILES += bench test
 bench: venv ## the benchmarks, next to others' programs

@@ -11,7 +11,6 @@ Building needs root and mmdebstrap. The result is kept, by a hash of the recipe,
 from __future__ import annotations
 
 import argparse
-import fcntl
 import hashlib
 import io
 import json
@@ -22,9 +21,10 @@ import tarfile
 import tempfile
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from lab import locked
 
 Log = Callable[[str], None]
 
@@ -280,7 +280,7 @@ def build_partition_image(cache: Path, *, log: Log = print) -> DebianImage:
     recipe = _recipe_hash()
     home = cache / f"debian-12-{recipe[:12]}"
     cache.mkdir(parents=True, exist_ok=True)
-    with _locked(cache / "debian-12.lock"):
+    with locked(cache / "debian-12.lock"):
         if not home.exists():
             with tempfile.TemporaryDirectory(prefix=".building-", dir=cache) as work:
                 _build(Path(work), root_uuid=str(uuid.UUID(recipe[:32], version=4)), log=log)
@@ -374,13 +374,6 @@ def _load(home: Path) -> DebianImage:
 def _parse_swap(value: str) -> Swap:
     device, size = value.split()
     return Swap(device=device, size=int(size))
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _run(argv: Sequence[str], log: Log) -> None:

@@ -1,4 +1,4 @@
-"""Machines to boot a disk in: QEMU without KVM, watched through its first serial port.
+"""Machines to boot a disk in: QEMU, watched through its first serial port.
 
 A machine is a ``with``: whatever happens inside, QEMU is killed by its pid and reaped, and nothing it wrote to the
 disk stays.
@@ -6,14 +6,16 @@ disk stays.
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import cache
 from pathlib import Path
 from typing import IO
 
@@ -24,6 +26,15 @@ OVMF_VARIABLES = Path("/usr/share/OVMF/OVMF_VARS_4M.fd")
 
 _CONTROL_SEQUENCE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[()][0-9A-B]|[=>78Mc])|[\x00\x07\x08\r]")
 _SHOWN = 4000
+
+# x86-64-v2: what came later (AVX2) is slow to emulate. A second processor gains nothing.
+EMULATED = ("-accel", "tcg", "-cpu", "Nehalem", "-smp", "1")
+NATIVE = ("-accel", "kvm", "-cpu", "host", "-smp", "2")
+
+_KVM = Path("/dev/kvm")
+_PROBE_TIMEOUT = 3
+# A boot sector that writes @KVM@ to the first serial port: mov dx, 0x3f8; mov al, '@'; out dx, al; ...; hlt
+_PROBE = b"\xba\xf8\x03" + b"".join(b"\xb0" + bytes([letter]) + b"\xee" for letter in b"@KVM@") + b"\xf4"
 
 
 class MachineFailed(Exception):
@@ -52,6 +63,11 @@ class Machine:
         """All that the serial port said so far, without control sequences."""
         with self._news:
             return self._text()
+
+    @property
+    def is_on(self) -> bool:
+        """Whether it still runs."""
+        return self._process.poll() is None
 
     def wait_for(self, marker: str, *, timeout: float) -> str:
         """Wait until the serial port has said ``marker``; return the transcript.
@@ -128,27 +144,68 @@ def booted(
     """
     with ExitStack() as stack:
         arguments = [
-            *("qemu-system-x86_64", "-accel", "tcg", "-cpu", "Nehalem", "-smp", "1", "-m", str(memory_mib)),
-            *("-nographic", "-serial", "stdio", "-monitor", "none", "-no-reboot", "-nic", "none"),
+            *(*EMULATED, "-m", str(memory_mib)),
             *("-drive", f"if=none,id=disk,file={disk},format=raw,snapshot=on"),
             "-device",
             f"virtio-blk-pci,drive=disk,bootindex=0,logical_block_size={sector_size},physical_block_size={sector_size}",
             *more,
         ]
         if firmware is Firmware.UEFI:
-            own = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="machine-")), "variables.fd")
-            shutil.copyfile(OVMF_VARIABLES, own)
-            arguments += [
-                *("-machine", "q35"),
-                *("-drive", f"if=pflash,format=raw,readonly=on,file={OVMF_CODE}"),
-                *("-drive", f"if=pflash,format=raw,file={own}"),
-            ]
-        process = stack.enter_context(
-            subprocess.Popen(
-                arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, bufsize=0
-            )
-        )
+            arguments += stack.enter_context(uefi())
+        yield stack.enter_context(started(arguments))
+
+
+@contextmanager
+def uefi() -> Iterator[list[str]]:
+    """Give the arguments for a machine with OVMF whose variables are fresh, and forgotten when the ``with`` ends."""
+    with tempfile.TemporaryDirectory(prefix="machine-") as folder:
+        own = Path(folder, "variables.fd")
+        shutil.copyfile(OVMF_VARIABLES, own)
+        yield [
+            *("-machine", "q35"),
+            *("-drive", f"if=pflash,format=raw,readonly=on,file={OVMF_CODE}"),
+            *("-drive", f"if=pflash,format=raw,file={own}"),
+        ]
+
+
+@contextmanager
+def started(arguments: Sequence[str]) -> Iterator[Machine]:
+    """Run QEMU with these arguments, its first serial port being ours; it is off when the ``with`` ends.
+
+    If we are killed, so is QEMU.
+    """
+    argv = ["setpriv", "--pdeathsig", "KILL", "qemu-system-x86_64", "-nographic", "-no-reboot", "-nic", "none"]
+    with subprocess.Popen(
+        [*argv, "-serial", "stdio", "-monitor", "none", *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        bufsize=0,
+    ) as process:
         assert process.stdout is not None
         machine = Machine(process, process.stdout)
-        stack.callback(machine.turn_off)
-        yield machine
+        try:
+            yield machine
+        finally:
+            machine.turn_off()
+
+
+@cache
+def processor() -> tuple[str, ...]:
+    """Return the arguments for the quickest processor that works: KVM's, or an emulated one.
+
+    That /dev/kvm is there says little, for under some hypervisors a guest never runs its first instruction. So one has
+    to, within seconds.
+    """
+    if not os.access(_KVM, os.R_OK | os.W_OK):
+        return EMULATED
+    with tempfile.NamedTemporaryFile() as disk:
+        disk.write(_PROBE.ljust(510, b"\0") + b"\x55\xaa")
+        disk.flush()
+        drive = f"if=ide,format=raw,snapshot=on,file={disk.name}"
+        try:
+            with started([*NATIVE, "-m", "64", "-drive", drive]) as machine:
+                machine.wait_for("@KVM@", timeout=_PROBE_TIMEOUT)
+        except MachineFailed:
+            return EMULATED
+    return NATIVE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import uuid
@@ -74,7 +75,7 @@ def system_disk(
     size = ROOT_START + 400 * MIB
     with image.open("wb") as file:
         file.truncate(size)
-    with loop.attached(str(image), sector_size=sector_size) as node:
+    with loop.attached(str(image), sector_size=sector_size) as node, _locked(node):
         spans = [*([BIOS_BOOT] if table is TableKind.GPT else []), ESP, ByteRange(ROOT_START, size - 2 * MIB)]
         nodes = _partition(node, table, sector_size, spans)
         root = RootPartition(node=nodes[-1], filesystem=filesystem, uuid=str(uuid.uuid4()), partuuid=str(uuid.uuid4()))
@@ -98,6 +99,14 @@ def system_disk(
             root=root,
             head=head,
         )
+
+
+@contextmanager
+def _locked(node: str) -> Iterator[None]:
+    """Keep udevd from having the kernel read a table that is withheld."""
+    with Path(node).open("rb") as disk:
+        fcntl.flock(disk, fcntl.LOCK_EX)
+        yield
 
 
 def _partition(node: str, table: TableKind, sector_size: int, spans: list[ByteRange]) -> list[str]:

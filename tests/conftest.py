@@ -10,10 +10,24 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.support import inside
 from tests.support.disks import LoopDisk, attach
 
 settings.register_profile("project", deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("project")
+
+ALSO_INSIDE: tuple[str, ...] = ()
+"""What `make test` runs a second time, in the test machine; `make test-machine` runs all of tests/loopdevices there."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add --inside."""
+    parser.addoption(inside.OPTION, action="store_true", help="run all that is selected in the test machine")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let the test machine run its part."""
+    config.pluginmanager.register(inside.plugin(ALSO_INSIDE), "inside")
 
 
 @pytest.hookimpl(trylast=True)
@@ -22,7 +36,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     Last, when those that -m leaves out are out.
     """
-    needs_root = any(item.get_closest_marker("loopdevice") for item in items)
+    here = (item for item in items if not isinstance(item, inside.InsideTest))
+    needs_root = any(item.get_closest_marker("loopdevice") for item in here)
     if needs_root and (os.geteuid() != 0 or not Path("/dev/loop-control").exists()):
         raise pytest.UsageError("tests/loopdevices need root and /dev/loop-control; run them through `make test`")
 

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from lab import qemu
 from lab.qemu import Machine, MachineFailed, booted
 from libironic_disk.pure.roles import Firmware
+from tests.support.udevd import until
 
 pytestmark = pytest.mark.machine
 
@@ -75,3 +82,29 @@ def test_an_error_inside_ends_the_machine_too(tmp_path: Path) -> None:
 def test_uefi_starts(tmp_path: Path) -> None:
     with booted(disk(tmp_path / "disk"), firmware=Firmware.UEFI, sector_size=4096) as machine:
         machine.wait_for("BdsDxe: ", timeout=60)
+
+
+def test_a_machine_ends_with_the_process_that_started_it() -> None:
+    program = "from lab.qemu import started\nwith started(['-S']) as m: print(m._process.pid, flush=True); input()"
+    argv = [sys.executable, "-c", program]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as owner:
+        assert owner.stdout is not None
+        pid = int(owner.stdout.readline())
+        assert is_alive(pid)
+        owner.kill()
+    try:
+        assert until(lambda: not is_alive(pid), within=10)
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize(("more", "is_taken"), [((), True), (("-S",), False)], ids=["runs", "does nothing"])
+def test_the_native_processor_is_taken_only_if_it_runs_an_instruction(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, more: tuple[str, ...], is_taken: bool
+) -> None:
+    """An emulated one plays it, so that this says the same on every host; -S leaves it stopped."""
+    monkeypatch.setattr(qemu, "_KVM", tmp_path)
+    monkeypatch.setattr(qemu, "NATIVE", (*qemu.EMULATED, "-name", "native", *more))
+    monkeypatch.setattr(qemu, "_PROBE_TIMEOUT", 20 if is_taken else 0.5)
+    assert qemu.processor.__wrapped__() == (qemu.NATIVE if is_taken else qemu.EMULATED)

@@ -1,0 +1,258 @@
+"""A machine with a whole kernel to run tests in: Debian's own with all its modules, on the host's programs.
+
+The host's root is the machine's too, read-only by 9p, under a tmpfs that takes what is written: every program, the
+checkout and its virtual environment are there under the same paths, and nothing comes back except through a folder
+that the two share. OVMF starts the machine, so that it has EFI variables, and udevd runs in it. It has empty disks of
+several kinds (:data:`DISKS`); what else the kernel can make by itself (loop, scsi_debug, device mapper, md) it does.
+
+The kernel is unpacked from its package and never installed. That needs apt's network, once: the result is kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import shlex
+import stat
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from lab import cache_directory, locked
+from lab.qemu import Machine, processor, started, uefi
+
+Log = Callable[[str], None]
+
+MIB = 1024 * 1024
+SHARE = Path("/run/share")
+"""Where the machine has the shared folder."""
+
+STATUS = "status"
+"""The file in the shared folder that gets the command's exit status, as the last thing of all."""
+
+_KERNEL = "linux-image-amd64"
+# Programs that only the machine needs.
+_PROGRAMS = ("busybox-static", "mdadm")
+
+# What the initial RAM disk needs to reach the host's root.
+_EARLY_MODULES = ("virtio_pci", "9pnet_virtio", "9p", "overlay")
+# The rest is what nobody asks for by itself: file systems and device mapper's targets the kernel loads on demand.
+_MODULES = ("loop", "nvme", "virtio_blk", "sdhci_pci", "mmc_block", "efivarfs", "dm_mod", "virtio_rng")
+# norandmaps: code is translated anew for each address that it lies at; so a program starts three times faster.
+_COMMAND_LINE = "console=ttyS0 quiet panic=-1 mitigations=off norandmaps random.trust_cpu=on tsc=reliable"
+
+# msize is the most that this transport takes; cache=loose, because nobody changes the root meanwhile.
+_INIT = """\
+#!/bin/busybox sh
+/bin/busybox --install -s /bin
+export PATH=/bin
+mount -t proc none /proc
+mount -t sysfs none /sys
+mount -t devtmpfs none /dev
+for module in $(cat /modules/order); do insmod /modules/$module; done
+ip link set lo up
+mount -t 9p -o trans=virtio,version=9p2000.L,msize=512000,cache=loose,ro root /lower
+mount -t tmpfs none /upper
+mkdir /upper/files /upper/work
+mount -t overlay -o lowerdir=/lower,upperdir=/upper/files,workdir=/upper/work none /root
+for folder in proc sys dev; do mount --move /$folder /root/$folder; done
+mount -t tmpfs none /root/run
+mkdir /root/run/share
+mount -t 9p -o trans=virtio,version=9p2000.L,msize=512000,cache=none share /root/run/share
+exec switch_root /root /bin/sh /run/share/inside.sh
+"""
+
+_INSIDE = """\
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:{packages}/sbin HOME=/root LC_ALL=C.UTF-8
+export TMPDIR=/run/tmp
+mkdir -p $TMPDIR /lib/modules /dev/pts /dev/shm /run/lock
+mount --bind {packages}/lib/modules /lib/modules
+mount -t devpts none /dev/pts
+mount -t tmpfs none /dev/shm
+/lib/systemd/systemd-udevd --daemon
+modprobe --all {load}
+mount -t efivarfs none /sys/firmware/efi/efivars
+udevadm trigger --action=add --subsystem-match=block
+udevadm settle
+cd {checkout}
+{command} </dev/null
+echo $? >{status}
+sync
+echo o >/proc/sysrq-trigger
+read -r forever </dev/console
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Disk:
+    """An empty disk of the machine; the serial number is how a test finds it."""
+
+    serial: str
+    arguments: str
+    size: int = 512 * MIB
+
+
+def _sectors(size: int) -> str:
+    return f"logical_block_size={size},physical_block_size={size}"
+
+
+DISKS = (
+    Disk(serial="nvme-512", arguments=f"-device nvme,serial=nvme-512,drive={{drive}},{_sectors(512)}"),
+    Disk(serial="nvme-4096", arguments=f"-device nvme,serial=nvme-4096,drive={{drive}},{_sectors(4096)}"),
+    Disk(serial="virtio-512", arguments=f"-device virtio-blk-pci,serial=virtio-512,drive={{drive}},{_sectors(512)}"),
+    Disk(serial="virtio-4096", arguments=f"-device virtio-blk-pci,serial=virtio-4096,drive={{drive}},{_sectors(4096)}"),
+    # QEMU's card has a serial number of its own, its size must be a power of two, and it is slow.
+    Disk(serial="0xdeadbeef", arguments="-device sdhci-pci -device sd-card,drive={drive}", size=128 * MIB),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunningMachine:
+    """A running machine: its console, and the folder that it shares with the host."""
+
+    console: Machine
+    share: Path
+
+
+@contextmanager
+def running(
+    argv: Sequence[str], *, files: Mapping[str, str] | None = None, memory_mib: int = 3072, log: Log = print
+) -> Iterator[RunningMachine]:
+    """Boot the machine and run a program in it, in this checkout; the machine is off when the ``with`` ends.
+
+    Args:
+        argv: the program. Its exit status is the shared file :data:`STATUS` when it has ended, and then the machine
+            turns itself off.
+        files: what the shared folder is to have from the beginning, names and texts.
+        memory_mib: the machine's memory, which all that it writes has to fit in.
+        log: is told of what takes long.
+    """
+    packages = debian_packages(cache_directory(), log=log)
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="testmachine-")))
+        share, initramfs = folder / "share", folder / "initramfs"
+        share.mkdir()
+        for name, text in (files or {}).items():
+            (share / name).write_text(text)
+        initramfs.write_bytes(b"".join(_initramfs(packages)))
+        (share / "inside.sh").write_text(
+            _INSIDE.format(
+                packages=shlex.quote(str(packages)),
+                load=" ".join(_MODULES),
+                checkout=shlex.quote(str(Path(__file__).parent.parent)),
+                command=shlex.join(argv),
+                status=SHARE / STATUS,
+            )
+        )
+        arguments = [
+            *(*processor(), "-m", str(memory_mib), "-device", "virtio-rng-pci"),
+            *("-kernel", str(packages / "boot" / f"vmlinuz-{_version(packages)}"), "-initrd", str(initramfs)),
+            *("-append", _COMMAND_LINE),
+            *_shared("root", Path("/"), ",readonly=on,multidevs=remap"),
+            *_shared("share", share, ""),
+            *stack.enter_context(uefi()),
+        ]
+        for number, disk in enumerate(DISKS):
+            file = folder / f"disk{number}"
+            with file.open("wb") as blank:
+                blank.truncate(disk.size)
+            arguments += [
+                "-drive",
+                f"if=none,id=disk{number},format=raw,file={file}",
+                *disk.arguments.format(drive=f"disk{number}").split(),
+            ]
+        yield RunningMachine(console=stack.enter_context(started(arguments)), share=share)
+
+
+def _shared(tag: str, path: Path, options: str) -> tuple[str, ...]:
+    return (
+        *("-fsdev", f"local,id={tag},path={path},security_model=none{options}"),
+        *("-device", f"virtio-9p-pci,fsdev={tag},mount_tag={tag}"),
+    )
+
+
+def debian_packages(cache: Path, *, log: Log = print) -> Path:
+    """Return the tree with the kernel, its modules and busybox, fetching the packages first if the cache has none."""
+    recipe = hashlib.sha256(repr((_KERNEL, _PROGRAMS)).encode()).hexdigest()
+    home = cache / f"testmachine-{recipe[:12]}"
+    with locked(cache / "testmachine.lock"):
+        if not home.exists():
+            with tempfile.TemporaryDirectory(prefix=".unpacking-", dir=cache) as work:
+                tree = Path(work) / "tree"
+                _unpack(Path(work), tree, log)
+                tree.rename(home)
+    return home
+
+
+def _unpack(work: Path, tree: Path, log: Log) -> None:
+    log("fetching Debian's kernel for the test machine: this needs the network")
+    subprocess.run(["apt-get", "-qq", "update"], check=True)
+    depends = _output("apt-cache", "depends", "--important", _KERNEL)
+    kernel = next(line.split()[1] for line in depends.splitlines() if line.startswith("  Depends: linux-image-"))
+    # As root apt would rather fetch as somebody else, who can't write here, and says so at length.
+    argv = ["apt-get", "-qq", "-o", "APT::Sandbox::User=root", "download", kernel, *_PROGRAMS]
+    subprocess.run(argv, cwd=work, check=True)
+    for package in work.glob("*.deb"):
+        subprocess.run(["dpkg-deb", "--extract", str(package), str(tree)], check=True)
+    subprocess.run(["depmod", "--basedir", str(tree), _version(tree)], check=True)
+
+
+def _version(packages: Path) -> str:
+    (modules,) = (packages / "lib/modules").iterdir()
+    return modules.name
+
+
+def _initramfs(packages: Path) -> Iterator[bytes]:
+    """Make the initial RAM disk: busybox, our init and the modules that it loads, as a cpio archive."""
+    for folder in ("bin", "dev", "lower", "modules", "proc", "root", "sys", "upper"):
+        yield _entry(folder, stat.S_IFDIR | 0o755)
+    yield _entry("bin/busybox", stat.S_IFREG | 0o755, (packages / "bin/busybox").read_bytes())
+    yield _entry("init", stat.S_IFREG | 0o755, _INIT.encode())
+    modules = tuple(_needed(packages))
+    for module in modules:
+        yield _entry(f"modules/{module.name}", stat.S_IFREG | 0o644, module.read_bytes())
+    yield _entry("modules/order", stat.S_IFREG | 0o644, "\n".join(module.name for module in modules).encode())
+    yield _entry("TRAILER!!!", 0)
+
+
+def _needed(packages: Path) -> Iterable[Path]:
+    """Return the early modules and what they depend on, in the order to load them."""
+    argv = ("modprobe", "--dirname", str(packages), "--set-version", _version(packages), "--show-depends", "--all")
+    lines = _output(*argv, *_EARLY_MODULES).splitlines()
+    # Several of them need the same ones.
+    return dict.fromkeys(Path(line.split()[1]) for line in lines if line.startswith("insmod "))
+
+
+def _entry(name: str, mode: int, data: bytes = b"") -> bytes:
+    """Return a file of a cpio archive in the "newc" format (kernel: early-userspace/buffer-format)."""
+    path = name.encode() + b"\0"
+    # inode, mode, uid, gid, links, mtime, size, the file's and the device's major and minor, length of name, checksum
+    numbers = (0, mode, 0, 0, 1, 0, len(data), 0, 0, 0, 0, len(path), 0)
+    header = b"070701" + b"".join(b"%08x" % number for number in numbers)
+    return _padded(header + path) + _padded(data)
+
+
+def _padded(data: bytes) -> bytes:
+    return data + bytes(-len(data) % 4)
+
+
+def _output(*argv: str) -> str:
+    return subprocess.run(argv, check=True, capture_output=True, text=True).stdout
+
+
+def main() -> None:
+    """Run a command in the machine; what it says comes on the console."""
+    parser = argparse.ArgumentParser(prog="python -m lab.testmachine", description=main.__doc__)
+    parser.add_argument("command", nargs="+")
+    with running(parser.parse_args().command) as machine:
+        machine.console.wait_until_off(timeout=3600)
+        print(machine.console.transcript)
+        sys.exit(int((machine.share / STATUS).read_text()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""The disks of the test machine, and those that its kernel makes up; found by what they say of themselves."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.support.oracles import output
+from tests.support.udevd import settle, until
+
+_SCSI = Path("/sys/bus/pseudo/drivers/scsi_debug")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Child:
+    """A partition as lsblk sees it, in bytes; its PARTUUID comes from udev."""
+
+    node: str
+    start: int
+    size: int
+    uuid: str
+
+
+def blank(serial: str) -> str:
+    """Return the node of the machine's disk with this serial number; what the last test left there is gone."""
+    rows = json.loads(output("lsblk", "--nodeps", "--json", "--output", "PATH,SERIAL"))["blockdevices"]
+    (node,) = (str(row["path"]) for row in rows if row["serial"] == serial)
+    nodes = [child.node for child in children(node)]
+    _locked(node, "wipefs", "--quiet", "--all", "--force", *nodes, node)
+    reread(node)
+    return node
+
+
+@contextmanager
+def scsi(sector_size: int, *, removable: bool = False) -> Iterator[str]:
+    """Give a SCSI disk of 400 MiB, in the kernel's memory."""
+    words = (f"sector_size={sector_size}", f"removable={int(removable)}", "dev_size_mb=400", "delay=0")
+    subprocess.run(["modprobe", "scsi_debug", *words], check=True)
+    try:
+        assert until(lambda: any(_SCSI.glob("adapter*/host*/target*/*/block/*")), within=20)
+        (block,) = _SCSI.glob("adapter*/host*/target*/*/block/*")
+        settle()
+        yield f"/dev/{block.name}"
+        settle()
+    finally:
+        subprocess.run(["modprobe", "--remove", "scsi_debug"], check=True)
+
+
+def children(node: str) -> tuple[Child, ...]:
+    """Return the partitions that the kernel has of a disk, as lsblk tells them."""
+    settle()
+    argv = ("lsblk", "--json", "--bytes", "--list", "--output", "PATH,TYPE,START,SIZE,PARTUUID", node)
+    found = json.loads(output(*argv))["blockdevices"]
+    return tuple(
+        Child(node=row["path"], start=row["start"] * 512, size=row["size"], uuid=row["partuuid"])
+        for row in found
+        if row["type"] == "part"
+    )
+
+
+def reread(node: str) -> None:
+    """Let the kernel read a disk's table."""
+    _locked(node, "blockdev", "--rereadpt", node)
+    settle()
+
+
+def _locked(node: str, *argv: str) -> None:
+    """Run a program while udevd looks at nothing of a disk: what udevd has open is busy."""
+    subprocess.run(["udevadm", "lock", f"--device={node}", *argv], check=True)

@@ -1,0 +1,129 @@
+"""What the test machine runs is reported as if it ran here; the machine of these tests is a process of this host."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+CHECKOUT = Path(__file__).parents[2]
+CONFTEST = """\
+import subprocess
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+
+from lab.qemu import Machine
+from tests.support import inside
+
+
+@contextmanager
+def running(argv, *, files):
+    with tempfile.TemporaryDirectory() as share:
+        for name, text in files.items():
+            Path(share, name).write_text(text)
+        argv = [word.replace(str(inside.SHARE), share) for word in argv]
+        with subprocess.Popen(argv, stdout=subprocess.PIPE, bufsize=0) as process:
+            yield inside.RunningMachine(console=Machine(process, process.stdout), share=Path(share))
+
+
+def pytest_addoption(parser):
+    parser.addoption(inside.OPTION, action="store_true")
+
+
+def pytest_configure(config):
+    inside.running = running
+    config.addinivalue_line("markers", "loopdevice")
+    config.addinivalue_line("markers", "machine")
+    config.pluginmanager.register(inside.plugin(("test_it.py::test_both",)))
+"""
+TESTS = """\
+import os
+import pytest
+from tests.support.inside import is_inside
+
+@pytest.fixture
+def broken():
+    yield
+    raise OSError("not released")
+
+@pytest.mark.inside
+@pytest.mark.parametrize("value", [1, 2])
+def test_there(value): assert is_inside() and value == 1
+
+@pytest.mark.inside
+def test_teardown(broken): pass
+
+@pytest.mark.inside
+def test_skips_there(): pytest.skip("cannot")
+
+@pytest.mark.inside
+@pytest.mark.xfail(reason="known")
+def test_expected(): assert False
+
+@pytest.mark.inside
+@pytest.mark.full
+def test_long(): assert is_inside()
+
+@pytest.mark.loopdevice
+def test_skips_here():
+    if not is_inside(): pytest.skip("an old kernel")
+
+@pytest.mark.parametrize("value", [1])
+def test_both(value): pass
+
+def test_here(): assert not is_inside()
+"""
+THERE = {
+    "PASSED test_there[1]",
+    "FAILED test_there[2] - assert (True and 2 == 1)",
+    "PASSED test_teardown",
+    "ERROR test_teardown - OSError: not released",
+    "FAILED test_skips_there - A skip proves nothing, and in this machine everyt...",
+    "XFAIL test_expected - known",
+}
+
+
+def run(folder: Path, tests: str, *options: str) -> tuple[set[str], str]:
+    """Run pytest; return its summary's lines on tests, without the file's name, and all that it printed."""
+    (folder / "conftest.py").write_text(CONFTEST)
+    (folder / "test_it.py").write_text(tests)
+    (folder / "pytest.ini").write_text("[pytest]\ntimeout = 60\n")
+    environment = os.environ | {"PYTHONPATH": str(CHECKOUT), "COLUMNS": "90"}
+    argv = [sys.executable, "-m", "pytest", "-rA", "-p", "no:cacheprovider", *options]
+    said = subprocess.run(argv, cwd=folder, env=environment, capture_output=True, text=True, check=False).stdout
+    summary = said.partition("short test summary info")[2]
+    return {
+        "".join(found) for found in re.findall(r"^([A-Z]+ (?=test|\[1\]))(?:test_it.py::)?(.*)$", summary, re.M)
+    }, said
+
+
+def test_what_the_machine_reports_is_reported_under_the_tests_own_name(tmp_path: Path) -> None:
+    summary, _ = run(tmp_path, TESTS)
+    assert summary == THERE | {
+        "PASSED test_here",
+        "PASSED test_both[1]",
+        "PASSED test_both[1-inside]",
+        "SKIPPED [1] test_it.py:30: an old kernel",
+        "PASSED test_skips_here[inside]",
+    }
+
+
+def test_all_that_is_selected_runs_there_when_asked_for(tmp_path: Path) -> None:
+    summary, _ = run(tmp_path, TESTS, "--inside")
+    assert summary == THERE | {
+        "PASSED test_long",
+        "PASSED test_skips_here",
+        "PASSED test_both[1]",
+        "FAILED test_here - assert not True",
+    }
+
+
+def test_what_a_machine_that_ends_has_not_run_fails_and_says_when_it_ended(tmp_path: Path) -> None:
+    tests = ("import os", "def test_1(): pass", "def test_2(): os._exit(0)", "def test_3(): pass", "")
+    summary, said = run(tmp_path, "\n".join(tests), "--inside")
+    assert {line.split(" - ")[0] for line in summary} == {"PASSED test_1", "FAILED test_2", "FAILED test_3"}
+    assert said.count("The machine ended while it ran test_it.py::test_2; it gave no result of this test") == 2
+    assert said.count("The end of what its console said") == 1
