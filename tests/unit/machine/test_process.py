@@ -248,6 +248,15 @@ def test_a_limited_program_is_killed_by_its_deadline_too() -> None:
         process.run("sleep", "30", timeout=0.8, limits=Limits(address_space=512 * MIB, cpu_seconds=60))
 
 
+@pytest.fixture
+def _interruptible() -> Iterator[None]:
+    """What runs in the background of a shell has interrupts ignored from the start."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_interruptible")
 def test_an_interrupt_kills_the_program_and_goes_on() -> None:
     pids: list[int] = []
 

@@ -157,7 +157,7 @@ def test_ironic_9_10_dropped_and_read_again_without_range(server: WebServer, has
     assert bad.ranges[1:] == [None, None, None]
 
 
-@pytest.mark.parametrize("status", [400, 401, 403, 404, 410, 429])
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 410, 451])
 def test_ironic_9_10_refusals_are_final(server: WebServer, status: int) -> None:
     url = server.page("/no", b"", status=status)
     with nothing_left(), pytest.raises(ServerRefused, match=f"reading {url} failed at byte 0: .* {status}$") as caught:
