@@ -23,6 +23,7 @@ MODES = [
     Mode(spill=True),
     Mode(spill=True, budget=4 * KIB, knows_size=False),
     Mode(spill=True, budget=0),
+    Mode(lend=True),
     Mode(),
 ]
 
@@ -105,6 +106,14 @@ def test_parts_in_any_order_and_pieces_of_any_size(image: Built, mode: Mode, siz
 def test_without_any_room_it_is_decoded_or_refused(image: Built, sizes: list[int]) -> None:
     decoded = outcome(image.file, Mode(budget=0), sizes)
     assert is_disk(decoded, image) or isinstance(decoded, ImageOrderUnsupported)
+
+
+@given(image=built_images(), budget=st.sampled_from([0, 2 * KIB, 16 * KIB]), sizes=sizes)
+@settings(max_examples=200)
+def test_what_waits_on_the_disk_itself_is_moved_before_it_is_lost(image: Built, budget: int, sizes: list[int]) -> None:
+    for knows_size in (False, True):
+        decoded = outcome(image.file, Mode(lend=True, budget=budget, knows_size=knows_size), sizes)
+        assert is_disk(decoded, image) or isinstance(decoded, ImageOrderUnsupported)
 
 
 @st.composite

@@ -10,6 +10,8 @@ from libironic_disk.pure.images.qcow2_events import Compressed, Event, MetadataA
 from libironic_disk.pure.images.qcow2_events import Zeros as ZeroRange
 from libironic_disk.pure.images.qcow2_inflate import inflate
 from libironic_disk.pure.images.qcow2_stream import STASH_BUDGET, Decoder
+from libironic_disk.pure.ranges import ByteRange
+from libironic_disk.units import KIB
 
 OLD = 0xAA
 """What the target is full of beforehand: a byte that nobody wrote shows."""
@@ -23,6 +25,8 @@ class Decoded:
     written: bytearray
     """One byte for each of the disk's: whether it was given."""
     spilled: dict[int, bytes] = field(default_factory=dict)
+    lent: int = 0
+    """How often something waited on the disk itself."""
     requests: int = 0
     most_stashed: int = 0
 
@@ -39,6 +43,9 @@ class Mode:
     metadata: MetadataAccess = MetadataAccess.NEVER
     budget: int = STASH_BUDGET
     spill: bool = False
+    """Whether there is room for all that waits behind the disk."""
+    lend: bool = False
+    """Whether it may wait on the disk itself, all of it but its first and its last KiB."""
     knows_size: bool = True
 
 
@@ -68,7 +75,8 @@ def decode(file: bytes, mode: Mode, sizes: Iterable[int] = (), later: bytes | No
         image="test",
         size=len(file) if mode.knows_size else None,
         budget=mode.budget,
-        spill_room=1 << 50 if mode.spill else 0,
+        tail=ByteRange(1 << 50, (1 << 51) * mode.spill),
+        lent=ByteRange(KIB, (header.virtual_size - KIB) * mode.lend),
         metadata=mode.metadata,
     )
     decoded = Decoded(buffer=bytearray([OLD]) * header.virtual_size, written=bytearray(header.virtual_size))
@@ -96,14 +104,27 @@ def _carry_out(event: Event, decoder: Decoder, decoded: Decoded, file: bytes) ->
             decoded.requests += len(ranges)
             for offset, length in ranges:
                 decoder.give_metadata(offset, file[offset : offset + length])
-        case Spill(host_offset=at, data=data):
+        case Spill(place=at, data=data):
+            if at < len(decoded.buffer):
+                assert KIB <= at <= at + len(data) <= len(decoded.buffer) - KIB
+                assert not any(decoded.written[at : at + len(data)]), "spilled onto what the disk shall be"
+                decoded.buffer[at : at + len(data)] = data
+                decoded.lent += 1
+                return
             assert at not in decoded.spilled
             decoded.spilled[at] = data
-        case Recall(host_offset=at, length=length):
-            kept = bytearray()
-            while len(kept) < length:
-                kept += decoded.spilled[at + len(kept)]
-            decoder.give_spilled(bytes(kept[:length]))
+        case Recall(place=at, length=length):
+            decoder.give_spilled(_recalled(decoded, at, length))
+
+
+def _recalled(decoded: Decoded, at: int, length: int) -> bytes:
+    if at < len(decoded.buffer):
+        assert not any(decoded.written[at : at + length]), "recalled what has become the disk's"
+        return bytes(decoded.buffer[at : at + length])
+    kept = bytearray()
+    while len(kept) < length:
+        kept += decoded.spilled[at + len(kept)]
+    return bytes(kept[:length])
 
 
 def _write(decoded: Decoded, at: int, data: bytes | memoryview) -> None:

@@ -32,22 +32,21 @@ class Decoding:
         source: where tables are read out of order.
         workers: who write.
         target: where clusters are kept that must wait and have no room in memory.
-        spill_start: from where on they are kept there.
+        tail_start: from where on what is kept there isn't overwritten by the image itself.
     """
 
     def __init__(
-        self, decoder: Decoder, source: OpenSource, workers: Workers, target: Writable, *, spill_start: int
+        self, decoder: Decoder, source: OpenSource, workers: Workers, target: Writable, *, tail_start: int
     ) -> None:
         self._decoder = decoder
         self._source = source
         self._workers = workers
         self._target = target
-        self._spill_start = spill_start
         self._items: list[Raw | Compressed] = []
         self._bytes = 0
         self._zeros = ByteRange(0, 0)
-        self.spilled = ByteRange(spill_start, spill_start)
-        """Where on the target clusters were kept."""
+        self.spilled = ByteRange(tail_start, tail_start)
+        """Where behind the image clusters were kept."""
 
     def run(self, pieces: Iterable[Leased]) -> None:
         """Decode a whole image; each piece is released.
@@ -111,13 +110,13 @@ class Decoding:
             self._decoder.give_metadata(wanted.start, data)
 
     def _spill(self, event: Spill) -> None:
-        start = self._spill_start + event.host_offset
-        self._target.scratch(start, memoryview(event.data))
-        self.spilled = ByteRange(self._spill_start, max(self.spilled.end, start + len(event.data)))
+        self._target.scratch(event.place, memoryview(event.data))
+        tail_start, end = self.spilled
+        if event.place >= tail_start:
+            self.spilled = ByteRange(tail_start, max(end, event.place + len(event.data)))
 
     def _recall(self, event: Recall) -> None:
-        start = self._spill_start + event.host_offset
-        self._decoder.give_spilled(self._target.recall(start, event.length))
+        self._decoder.give_spilled(self._target.recall(event.place, event.length))
 
 
 def _bytes_of(piece: Piece) -> Iterator[memoryview]:

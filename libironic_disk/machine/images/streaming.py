@@ -29,6 +29,9 @@ from libironic_disk.units import MIB, align_up
 
 _MOST_WORKERS: Final = 8
 _ALLOWANCE: Final = 64 * MIB
+# What waits on the image's own disk keeps off both ends of it: firmware must not find what it looks for there, as long
+# as it isn't what was asked for.
+_NEVER_LENT: Final = 2 * MIB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,8 +70,9 @@ def stream(
         meter: told how far it is.
         cancel: ends what waits for a server; the meter asks it too.
         stash_budget: bytes of memory for what comes before the table that says where it belongs.
-        spill_end: what is between the image's end and this byte of the target may be used where that isn't enough, and
-            is zeros afterwards; None for all of the target, 0 for nothing.
+        spill_end: what is before this byte of the target may be used where that isn't enough: first what is behind the
+            image, which is zeros afterwards, then what the image itself hasn't filled yet; None for all of the target,
+            0 for nothing.
 
     Raises:
         ImageTooLarge: it has more than the target's capacity.
@@ -88,10 +92,10 @@ def stream(
             size = _copy(reading, workers, target)
         else:
             size = image.header.virtual_size
-            spill_start = align_up(size, image.header.cluster_size)
-            room = max(0, (target.capacity if spill_end is None else spill_end) - spill_start)
+            room = ByteRange(_NEVER_LENT, target.capacity if spill_end is None else spill_end)
             decoder = _decoder(image, image.header, stash_budget, room)
-            decoding = Decoding(decoder, reading.source, workers, target, spill_start=spill_start)
+            tail_start = align_up(size, image.header.cluster_size)
+            decoding = Decoding(decoder, reading.source, workers, target, tail_start=tail_start)
             decoding.run(_ending(reading))
             spilled = decoding.spilled
             workers.put(Zero(offset=spilled.start, length=spilled.size))
@@ -154,14 +158,19 @@ def _copy(reading: ImageReading, workers: Workers, target: Writable) -> int:
     return size
 
 
-def _decoder(image: InspectedImage, header: Header, budget: int, spill_room: int) -> Decoder:
+def _decoder(image: InspectedImage, header: Header, budget: int, room: ByteRange) -> Decoder:
     # What is unpacked on the way has one order, and its length is known when it has ended.
     packed = image.compression is not None
+    size = None if packed else image.source.size
+    tail = ByteRange(align_up(header.virtual_size, header.cluster_size), room.end)
+    lent = ByteRange(room.start, min(room.end, header.virtual_size - _NEVER_LENT))
     return Decoder(
         header,
         image=image.name,
-        size=None if packed else image.source.size,
+        size=size,
         budget=budget,
-        spill_room=spill_room,
+        tail=tail,
+        # Where all of the file has room behind it, nothing need be remembered of what is lent.
+        lent=ByteRange(0, 0) if size is not None and align_up(size, header.cluster_size) <= tail.size else lent,
         metadata=MetadataAccess.NEVER if packed else image.source.access,
     )

@@ -1,7 +1,8 @@
 """What the decoder of a qcow2 stream gives, and what it asks for.
 
 Every byte of the guest's disk is given exactly once, as :class:`Raw`, :class:`Compressed` or :class:`Zeros`, in any
-order. The other events are requests: they are fulfilled before the next event is asked for.
+order. The other events are requests: they are fulfilled before the next event is asked for. The guest's disk is where
+the target begins; what is spilled there is recalled before the disk's own bytes are given, and never after.
 """
 
 from __future__ import annotations
@@ -66,20 +67,20 @@ class WantMetadata:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spill:
-    """Keep these bytes, which are at ``host_offset`` of the file, outside of memory. ``data`` belongs to nobody."""
+    """Keep these bytes at byte ``place`` of the target. ``data`` belongs to nobody."""
 
-    host_offset: int
+    place: int
     data: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recall:
-    """Hand ``length`` bytes from ``host_offset`` of the file, all of them spilled before, to ``Decoder.give_spilled``.
+    """Hand ``length`` bytes from ``place`` of the target, all of them spilled before, to ``Decoder.give_spilled``.
 
-    The range may be of several :class:`Spill` that followed each other in the file.
+    The range may be of several :class:`Spill` that followed each other there.
     """
 
-    host_offset: int
+    place: int
     length: int
 
 

@@ -9,7 +9,7 @@ from typing import Final
 from libironic_disk.errors import ImageRefused
 from libironic_disk.pure.images.qcow2 import Header
 from libironic_disk.pure.images.qcow2_data import compressed_of, data_of, truncated, zeros_of
-from libironic_disk.pure.images.qcow2_events import Event, Raw, Recall
+from libironic_disk.pure.images.qcow2_events import Event, Raw
 from libironic_disk.pure.images.qcow2_inflate import measure
 from libironic_disk.pure.images.qcow2_map import Extent, ExtentMap, Kind
 from libironic_disk.pure.images.qcow2_stash import Stash, State
@@ -32,16 +32,9 @@ class Late:
         self._straddling = ExtentMap(image)
         self._put_off = ExtentMap(image)
         self._recalled: tuple[int, bytes] = (0, b"")
-        self._answer: bytes | None = None
         self._file_size: int | None = None
         self.needed_until = 0
         """Up to which byte the file must be kept, as compressed clusters end there that began before their table."""
-        self.complete = False
-        """Whether all tables are known, so that nothing can be anything else any more."""
-
-    def answer(self, data: bytes) -> None:
-        """Take what the last :class:`Recall` asked for."""
-        self._answer = data
 
     def table(self, extent: Extent) -> Generator[Event, None, bytes]:
         """Return a table."""
@@ -62,6 +55,8 @@ class Late:
             first = extent.start >> self._bits
             for cluster in range(first, extent.end(self._header.cluster_size) >> self._bits):
                 self._stash.claim(cluster, State.WHOLE)
+                if extent.kind is Kind.RESERVED:
+                    self._stash.drop(cluster)
             if extent.kind is not Kind.RESERVED:
                 yield from self._data(extent)
             return
@@ -94,6 +89,7 @@ class Late:
             raise truncated(self._image, "a compressed cluster", last.start + last.detail, file_size)
         while self._put_off.first() is not None:
             extent = self._put_off.pop()
+            self._stash.drop_spilled(extent.start >> self._bits)
             if extent.kind is Kind.COMPRESSED:
                 yield from self._unpacked(extent, (yield from self._payload(extent)))
             else:
@@ -134,6 +130,7 @@ class Late:
         for start in range(extent.start, extent.end(size), size):
             offset = start - extent.start
             data = yield from self._cluster(start >> self._bits)
+            self._stash.drop(start >> self._bits)
             one = Extent(start, extent.guest + offset, extent.kind, self._one(extent))
             yield from data_of(one, memoryview(data), self._header, self._image)
 
@@ -153,7 +150,7 @@ class Late:
         clusters = range(extent.start >> self._bits, (end - 1 >> self._bits) + 1)
         dropped = [cluster for cluster in clusters if self._stash.was_dropped(cluster)]
         packed = compressed_of(extent, memoryview(payload), self._header)
-        if self.complete and not dropped:
+        if self._stash.complete and not dropped:
             yield packed
             return
         data, taken = measure(packed, image=self._image)
@@ -162,7 +159,7 @@ class Late:
             if not self._stash.is_gap(start, min(extent.start + taken, cluster + 1 << self._bits)):
                 reason = f"compressed clusters overlap at byte {start}"
                 raise ImageRefused(image=self._image, reason=reason)
-        if not self.complete:
+        if not self._stash.complete:
             self._stash.cover(extent.start, extent.start + taken)
         yield Raw(guest_offset=extent.guest, data=memoryview(data))
 
@@ -191,14 +188,6 @@ class Late:
         return data[offset : offset + size]
 
     def _recall(self, cluster: int) -> Generator[Event, None, bytes]:
-        size = self._header.cluster_size
-        start = cluster * size
-        length = self._stash.spilled_run(cluster, max(1, _RECALLED_AT_ONCE // size)) * size
-        if self._file_size is not None:
-            length = min(length, self._file_size - start)
-        self._answer = None
-        yield Recall(host_offset=start, length=length)
-        answer, self._answer = self._answer, None
-        if answer is None or len(answer) != length:
-            raise ValueError(f"{length} bytes recalled from {start} were not given")
-        return answer
+        waiting = self._stash.spilled_run(cluster, max(1, _RECALLED_AT_ONCE // self._header.cluster_size))
+        most = (waiting << self._bits) if self._file_size is None else self._file_size - (cluster << self._bits)
+        return (yield from self._stash.spillway.fetch(cluster, waiting=waiting, most=most))

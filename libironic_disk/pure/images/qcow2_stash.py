@@ -11,8 +11,11 @@ from collections.abc import Iterator
 from enum import IntFlag
 from typing import Final
 
-from libironic_disk.errors import ImageOrderUnsupported, ImageRefused
+from libironic_disk.errors import ImageRefused
+from libironic_disk.pure.images.qcow2_events import Spill
 from libironic_disk.pure.images.qcow2_map import RangeSet
+from libironic_disk.pure.images.qcow2_spillway import Spillway
+from libironic_disk.pure.ranges import ByteRange
 
 # What Python itself takes to keep a piece of bytes in a dictionary.
 _OVERHEAD: Final = 160
@@ -38,22 +41,27 @@ class Stash:
     Args:
         cluster_bits: of the image.
         budget: bytes of memory for clusters, what Python needs to find them again included.
-        spill_room: bytes of the file, from its start, that there is a place for outside of memory.
+        tail: of the target, behind the guest's disk: where clusters may be kept outside of memory.
+        lent: of the guest's disk, at the start of the target: where they may be kept until its own bytes come.
         image: its name in errors.
     """
 
-    def __init__(self, cluster_bits: int, *, budget: int, spill_room: int, image: str) -> None:
+    def __init__(self, cluster_bits: int, *, budget: int, tail: ByteRange, lent: ByteRange, image: str) -> None:
         self._bits = cluster_bits
         self._size = 1 << cluster_bits
         self._zeros = bytes(self._size)
         self._budget = budget
-        self._spill_room = spill_room
         self._image = image
         self._states = bytearray()
         self._kept: dict[int, bytes] = {}
         self._covered: dict[int, list[tuple[int, int]]] = {}
         self._gaps = RangeSet()
         self._used = 0
+        self._done = 0
+        self.complete = False
+        """Whether all tables are known, so that nothing can be anything else any more."""
+        self.spillway = Spillway(self._size, tail=tail, lent=lent, needed=self._is_awaited, budget=budget, image=image)
+        """Where clusters are kept outside of memory."""
 
     @property
     def used(self) -> int:
@@ -128,12 +136,17 @@ class Stash:
         return self._kept.get(cluster)
 
     def drop(self, cluster: int) -> None:
-        """Forget a cluster's bytes, if they are in memory."""
-        data = self._kept.pop(cluster, None)
-        if data is None:
+        """Forget a cluster's bytes, wherever they are."""
+        if cluster >= len(self._states):
             return
-        self._used -= len(data) + _OVERHEAD * (1 + len(self._covered.pop(cluster, ())))
-        self._states[cluster] &= ~State.IN_MEMORY & 0xFF
+        self._states[cluster] &= ~(State.IN_MEMORY | State.SPILLED) & 0xFF
+        data = self._kept.pop(cluster, None)
+        if data is not None:
+            self._used -= len(data) + _OVERHEAD * (1 + len(self._covered.pop(cluster, ())))
+
+    def drop_spilled(self, until: int) -> None:
+        """Forget all clusters before this one that aren't in memory."""
+        self._done = until
 
     def was_dropped(self, cluster: int) -> bool:
         """Whether it had compressed clusters in it that explained all of it, and its bytes are gone."""
@@ -143,19 +156,18 @@ class Stash:
         """Whether this part of a dropped cluster was zero, and nothing else's."""
         return self._gaps.contains(start, end)
 
-    def overflow(self) -> Iterator[tuple[int, bytes]]:
-        """Give clusters to be kept elsewhere, the oldest first, until the rest is within the budget.
+    def overflow(self) -> Iterator[Spill]:
+        """Have clusters kept outside of memory, the oldest first, until the rest is within the budget.
 
         Raises:
             ImageOrderUnsupported: there is no such place for them.
         """
         while self._used > self._budget and self._kept:
             cluster, data = next(iter(self._kept.items()))
-            if cluster + 1 << self._bits > self._spill_room:
-                raise ImageOrderUnsupported(image=self._image, budget=self._budget, offset=cluster << self._bits)
+            spill = self.spillway.put(cluster, data)
             self.drop(cluster)
             self._states[cluster] |= State.SPILLED
-            yield cluster, data
+            yield spill
 
     def spilled_run(self, cluster: int, most: int) -> int:
         """Return how many spilled clusters there are from this one on, up to ``most``."""
@@ -163,6 +175,12 @@ class Stash:
         while count < most and self.state(cluster + count) & State.SPILLED:
             count += 1
         return count
+
+    def _is_awaited(self, cluster: int) -> bool:
+        """Whether a cluster that is kept outside of memory may still be asked for."""
+        state = self.state(cluster)
+        known = state & (State.WHOLE | State.SHARED)
+        return bool(state & State.SPILLED and (known or not self.complete) and cluster >= self._done)
 
     def _is_explained(self, cluster: int, data: bytes, covered: list[tuple[int, int]]) -> bool:
         base = position = cluster << self._bits

@@ -22,17 +22,19 @@ from libironic_disk.pure.images.qcow2 import L1_ENTRY, Header
 from libironic_disk.pure.images.qcow2_ahead import ReadAhead
 from libironic_disk.pure.images.qcow2_data import check_end, compressed_of, data_of, truncated
 from libironic_disk.pure.images.qcow2_entries import Hole, TableReader
-from libironic_disk.pure.images.qcow2_events import Event, MetadataAccess, Raw, Spill, Zeros
+from libironic_disk.pure.images.qcow2_events import Compressed, Event, MetadataAccess, Raw, Zeros
 from libironic_disk.pure.images.qcow2_inflate import measure
 from libironic_disk.pure.images.qcow2_late import Late
 from libironic_disk.pure.images.qcow2_map import Extent, ExtentMap, Kind
 from libironic_disk.pure.images.qcow2_stash import Stash, State
+from libironic_disk.pure.ranges import ByteRange
 from libironic_disk.units import MIB, align_up
 
 STASH_BUDGET: Final = 32 * MIB
 """Bytes of memory for clusters whose table hasn't come yet."""
 
 _SECTOR: Final = 512
+_NOWHERE: Final = ByteRange(0, 0)
 # A compressed cluster that starts in the last cluster of the window ends within two clusters and a sector behind that.
 _BRIDGE: Final = 4
 
@@ -45,7 +47,8 @@ class Decoder:
         image: its name in errors.
         size: how many bytes will come, if that is known; what lies behind is then refused before it is waited for.
         budget: bytes of memory for clusters whose table hasn't come yet; 0 is allowed.
-        spill_room: bytes of the file, from its start, that there is room for outside of memory; 0 for none.
+        tail: of the target, behind the guest's disk: where clusters may wait that have no room in memory.
+        lent: of the guest's disk, at the start of the target: where they may wait until its own bytes come.
         metadata: when tables can be read ahead.
     """
 
@@ -56,7 +59,8 @@ class Decoder:
         image: str,
         size: int | None = None,
         budget: int = STASH_BUDGET,
-        spill_room: int = 0,
+        tail: ByteRange = _NOWHERE,
+        lent: ByteRange = _NOWHERE,
         metadata: MetadataAccess = MetadataAccess.NEVER,
     ) -> None:
         self._header = header
@@ -65,7 +69,7 @@ class Decoder:
         self._cluster = header.cluster_size
         self._reader = TableReader(header, image=image)
         self._map = ExtentMap(image)
-        self._stash = Stash(header.cluster_bits, budget=budget, spill_room=spill_room, image=image)
+        self._stash = Stash(header.cluster_bits, budget=budget, tail=tail, lent=lent, image=image)
         self._late = Late(header, self._stash, image=image)
         self._ahead = ReadAhead(metadata)
         # Everything before the position has been dealt with; the window holds what came from there on.
@@ -92,7 +96,7 @@ class Decoder:
 
     def give_spilled(self, data: bytes) -> None:
         """Hand in what :class:`Recall` asked for."""
-        self._late.answer(data)
+        self._stash.spillway.answer(data)
 
     def push(self, data: bytes | bytearray | memoryview) -> Iterator[Event]:
         """Take the next bytes of the file, any number of them. Events may refer to them.
@@ -102,7 +106,9 @@ class Decoder:
             ImageDamaged: it can't be what its owner meant.
             ImageOrderUnsupported: its tables come too late.
         """
-        chunk = memoryview(data)
+        return self._making_way(self._push(memoryview(data)))
+
+    def _push(self, chunk: memoryview) -> Iterator[Event]:
         before, self._received = self._received, self._received + len(chunk)
         if self._size is not None and self._received > self._size:
             raise ImageDamaged(image=self._image, reason="it goes on behind its end", offset=self._size)
@@ -128,8 +134,12 @@ class Decoder:
         Raises:
             ImageRefused: the image is one that isn't read.
             ImageDamaged: it is truncated, or can't be unpacked.
+            ImageOrderUnsupported: its tables came too late.
             SourceChanged: tables that were read ahead weren't the ones that came by.
         """
+        return self._making_way(self._finish())
+
+    def _finish(self) -> Iterator[Event]:
         size = self._received
         if self._size not in (None, size):
             raise ImageDamaged(image=self._image, reason=f"it has {self._size} bytes and ended before", offset=size)
@@ -147,6 +157,12 @@ class Decoder:
         if not self._ahead.came_by_alike:
             reason = "the tables that were read ahead aren't those that came by later"
             raise SourceChanged(source=self._image, reason=reason)
+
+    def _making_way(self, events: Iterator[Event]) -> Iterator[Event]:
+        for event in events:
+            if isinstance(event, Raw | Compressed | Zeros):
+                yield from self._stash.spillway.making_way(event)
+            yield event
 
     def _place_tables(self) -> None:
         header, cluster = self._header, self._cluster
@@ -255,8 +271,7 @@ class Decoder:
         else:
             self._stash.keep_rest(number, data, self._covered)
             self._covered = [each for each in self._covered if each[1] > self._position]
-        for cluster, kept in self._stash.overflow():
-            yield Spill(host_offset=cluster << self._header.cluster_bits, data=kept)
+        yield from self._stash.overflow()
 
     def _pass_whole(self, extent: Extent, view: memoryview, limit: int) -> Iterator[Event]:
         """Pass clusters that are a table or the guest's."""
@@ -309,7 +324,7 @@ class Decoder:
         self._note_completeness()
 
     def _note_completeness(self) -> None:
-        self._late.complete = self._complete
+        self._stash.complete = self._complete
 
     def _admit(self, found: Iterable[Extent | Hole]) -> Iterator[Event]:
         """Put what a table maps where it is looked for, now if it has passed already."""

@@ -12,13 +12,14 @@ from libironic_disk.pure.images.qcow2_events import Compressed, Event, Raw, Reca
 from libironic_disk.pure.images.qcow2_events import Zeros as ZeroRange
 from libironic_disk.pure.images.qcow2_inflate import inflate
 from libironic_disk.pure.images.qcow2_stream import Decoder
-from libironic_disk.units import MIB
+from libironic_disk.pure.ranges import ByteRange
+from libironic_disk.units import KIB, MIB
 from tests.fuzz.qcow2.case import Case
 
 NAME = "the image"
 OLD = 0xAA
 _MOST_DATA = 64 * MIB
-_SPILL_ROOM = 1 << 62
+_TAIL = 1 << 61
 
 
 class DiskFull(Exception):
@@ -33,6 +34,7 @@ class Disk:
         self.size = size
         self.written = 0
         self._given: list[tuple[int, int]] = []
+        self._kept: set[tuple[int, int]] = set()
 
     def write(self, at: int, data: bytes | bytearray | memoryview) -> None:
         self._give(at, len(data))
@@ -42,7 +44,22 @@ class Disk:
         assert os.pwrite(self._descriptor, data, at) == len(data)
 
     def zero(self, at: int, length: int) -> None:
+        for start, end in self._kept:
+            first, last = max(at, start), min(at + length, end)
+            if first < last:
+                os.pwrite(self._descriptor, bytes(last - first), first)
         self._give(at, length)
+
+    def keep(self, at: int, data: bytes) -> None:
+        """Keep something where the disk's own bytes haven't been given."""
+        self._check_not_given(at, len(data))
+        assert os.pwrite(self._descriptor, data, at) == len(data)
+        self._kept.add((at, at + len(data)))
+
+    def kept(self, at: int, length: int) -> bytes:
+        """Return what was kept."""
+        self._check_not_given(at, length)
+        return os.pread(self._descriptor, length, at)
 
     def finish(self) -> None:
         """Assert that nothing is missing and nothing came twice."""
@@ -53,6 +70,11 @@ class Disk:
         for (_, end), (start, _) in pairwise(self._given):
             assert end >= start, f"bytes {end} to {start} of the disk were never given"
             assert end <= start, f"bytes {start} to {end} of the disk were given twice"
+
+    def _check_not_given(self, at: int, length: int) -> None:
+        assert 0 <= at <= at + length <= self.size, f"{length} bytes are kept at {at} of a disk of {self.size}"
+        for start, end in self._given:
+            assert end <= at or at + length <= start, f"bytes {start} to {end} of the disk were given before"
 
     def _give(self, at: int, length: int) -> None:
         assert length > 0, f"{length} bytes were given at {at}"
@@ -73,10 +95,11 @@ def decode(case: Case, path: Path) -> Disk:
         image=NAME,
         size=len(case.file) if case.size_known else None,
         budget=case.budget,
-        spill_room=_SPILL_ROOM if case.spill else 0,
+        tail=ByteRange(_TAIL, 2 * _TAIL * case.spill),
+        lent=ByteRange(KIB, header.virtual_size),
         metadata=case.access,
     )
-    with path.open("wb") as file:
+    with path.open("w+b") as file:
         disk = Disk(file.fileno(), header.virtual_size)
         driver = _Driver(decoder, disk, case.other_file())
         for piece in _pieces(case):
@@ -120,13 +143,18 @@ class _Driver:
             case WantMetadata(ranges=ranges):
                 for offset, length in ranges:
                     self._decoder.give_metadata(offset, self._later[offset : offset + length])
-            case Spill(host_offset=at, data=data):
-                assert at not in self._spilled, f"byte {at} of the file was spilled twice"
+            case Spill(place=at, data=data):
+                if at < _TAIL:
+                    self._disk.keep(at, data)
+                    return
+                assert at not in self._spilled, f"byte {at} was spilled twice"
                 self._spilled[at] = bytes(data)
-            case Recall(host_offset=at, length=length):
+            case Recall(place=at, length=length):
                 self._decoder.give_spilled(self._recalled(at, length))
 
     def _recalled(self, at: int, length: int) -> bytes:
+        if at < _TAIL:
+            return self._disk.kept(at, length)
         kept = bytearray()
         while len(kept) < length:
             kept += self._spilled[at + len(kept)]

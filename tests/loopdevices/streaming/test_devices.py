@@ -172,12 +172,17 @@ def test_an_image_that_is_too_large_is_refused_before_the_first_write_or_ends_at
 
 
 @pytest.mark.parametrize("room", [0, 512, 300 * KIB])
-def test_what_has_to_wait_and_has_no_room_is_refused_and_not_put_behind_the_capacity(
+def test_what_has_to_wait_and_has_no_room_is_not_put_behind_the_capacity(
     used: UsedDisk, shelf: Shelf, room: int
 ) -> None:
     image = images.inspect(in_pieces(shelf.image(LATE).read_bytes()))
+    _, watched = put(image, used.node, capacity=SIZE + room, budget=100 * KIB)
+    assert watched.room
+    assert used.contents(0, SIZE) == shelf.disk(LATE)
+    assert used.is_untouched(SIZE + room)
+    image = images.inspect(in_pieces(shelf.image(LATE).read_bytes()))
     with pytest.raises(ImageOrderUnsupported):
-        put(image, used.node, capacity=SIZE + room, budget=100 * KIB)
+        put(image, used.node, capacity=SIZE + room, budget=100 * KIB, spill_end=0)
     assert used.is_untouched(SIZE + room)
 
 

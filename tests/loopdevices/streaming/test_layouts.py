@@ -68,7 +68,7 @@ def test_every_layout_from_everywhere_in_whatever_room_there_is(
 
 
 @pytest.mark.parametrize("layout", LATE)
-def test_what_comes_before_its_table_waits_on_the_disk_or_the_image_is_refused(
+def test_what_comes_before_its_table_waits_behind_the_image_or_on_its_own_disk_or_the_image_is_refused(
     disks: dict[int, LoopDisk], shelf: Shelf, layout: str
 ) -> None:
     file = shelf.image(layout)
@@ -77,9 +77,20 @@ def test_what_comes_before_its_table_waits_on_the_disk_or_the_image_is_refused(
     used = fill(disks[512], capacity + MIB)
     _, watched = put(image, used.node, capacity=capacity, budget=0)
     assert sum(each.size for each in watched.room) >= MIB
+    assert all(each.start >= (image.virtual_size or 0) for each in watched.room)
     image = images.inspect(in_pieces(file.read_bytes()))
     with pytest.raises(ImageOrderUnsupported):
-        put(image, used.node, capacity=capacity, budget=MIB // 2, spill_end=image.virtual_size)
+        put(image, used.node, capacity=capacity, budget=MIB // 2, spill_end=0)
+    image = images.inspect(in_pieces(file.read_bytes()))
+    assert image.virtual_size is not None
+    used = fill(disks[512], capacity + MIB)
+    streamed, watched = put(image, used.node, capacity=capacity, budget=0, spill_end=image.virtual_size)
+    assert sum(each.size for each in watched.room) >= MIB
+    # Neither end of the image's disk, where firmware looks.
+    assert all(2 * MIB <= each.start <= each.end <= image.virtual_size - 2 * MIB for each in watched.room)
+    assert used.contents(0, streamed.size) == shelf.disk(layout)
+    assert_given_once(streamed.size, watched)
+    assert used.is_untouched(streamed.size)
 
 
 @pytest.mark.parametrize("layout", LATE)

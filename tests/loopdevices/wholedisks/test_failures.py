@@ -30,6 +30,7 @@ from libironic_disk.events import BytesMoved, Cancellation, Event, Phase, PhaseF
 from libironic_disk.machine.disks import disk_io, partition_nodes, sysfs
 from libironic_disk.machine.images import http_mirrors, streaming
 from libironic_disk.machine.images.target import Target
+from libironic_disk.pure.images import qcow2_spillway
 from libironic_disk.pure.ranges import ByteRange
 from libironic_disk.units import KIB, MIB
 from tests.conftest import Bench
@@ -161,6 +162,7 @@ def test_an_image_whose_waiting_clusters_have_no_room_leaves_no_table(
     disk: LoopDisk, raw: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(wholedisk, "stream", functools.partial(streaming.stream, stash_budget=64 * KIB))
+    monkeypatch.setattr(qcow2_spillway, "_MOST_LENT", 8)
     late = wholedisks.with_tables_last(wholedisks.as_qcow2(raw, "-o", "preallocation=full"))
     with late.open("rb") as stream, pytest.raises(ImageOrderUnsupported) as failed:
         deploy.deploy(wholedisks.request_for(disk, stream))

@@ -168,6 +168,17 @@ def test_clusters_that_wait_on_the_disk_are_no_disk(bench: Bench, tmp_path: Path
     assert_nobody_before_the_last(done, seed=14)
 
 
+def test_clusters_that_wait_where_the_image_will_be_are_no_disk(bench: Bench, tmp_path: Path) -> None:
+    size = 8 * MIB
+    raw = wholedisks.make_disk(tmp_path / "image.raw", size, seed=15)
+    late = wholedisks.with_tables_last(wholedisks.as_qcow2(raw))
+    done = scene(bench, old_disk(bench, size), raw.read_bytes(), "--as-stream", f"--stash={64 * KIB}", str(late))
+    early = [change for change in done.log.changes[:-1] if raw.read_bytes()[:512] in (change.data or b"")]
+    assert early
+    assert all(2 * MIB <= change.offset < size - 2 * MIB for change in early)
+    assert_nobody_before_the_last(done, seed=14)
+
+
 def test_an_image_with_another_checksum_is_no_disk_at_any_moment(bench: Bench, tmp_path: Path) -> None:
     raw = wholedisks.make_disk(tmp_path / "image.raw", SIZE, seed=16)
     disk = old_disk(bench, LARGER)

@@ -15,6 +15,7 @@ from libironic_disk.errors import ImageDamaged, ImageOrderUnsupported, ImageRefu
 from libironic_disk.pure.images import qcow2, qcow2_map
 from libironic_disk.pure.images.qcow2_events import MetadataAccess
 from libironic_disk.pure.images.qcow2_stream import Decoder
+from libironic_disk.pure.ranges import ByteRange
 from libironic_disk.units import KIB, MIB
 from tests.support.oracles import output
 from tests.support.qcow2_builder import Built, Kind, Shape, build
@@ -118,6 +119,17 @@ def test_every_layout_in_every_mode_is_what_qemu_reads(tmp_path: Path, raw: Path
         assert decoded.guest == wanted, mode
         assert decoded.most_stashed <= mode.budget
         assert mode.metadata is MetadataAccess.NEVER or not decoded.spilled
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_what_comes_before_its_table_may_wait_on_the_disk_itself(tmp_path: Path, raw: Path, layout: str) -> None:
+    image, oracle = tmp_path / "image.qcow2", tmp_path / "oracle.raw"
+    LAYOUTS[layout](raw, image)
+    output("qemu-img", "convert", "-f", "qcow2", "-O", "raw", str(image), str(oracle))
+    decoded = decode(image.read_bytes(), Mode(lend=True, budget=0, knows_size=False), [MIB - 7] * 64)
+    assert decoded.guest == oracle.read_bytes()
+    assert decoded.lent > 0
+    assert decoded.most_stashed == 0
 
 
 def test_what_tools_write_usually_needs_hardly_any_memory(tmp_path: Path, raw: Path) -> None:
@@ -289,7 +301,7 @@ def test_nothing_at_all_is_truncated() -> None:
 def test_a_request_that_is_not_fulfilled_is_the_drivers_mistake(metadata: MetadataAccess) -> None:
     image = build(SHAPE, KINDS, Random(5))
     header = qcow2.parse(image.file[:512], image="test")
-    decoder = Decoder(header, image="test", budget=0, spill_room=MIB, metadata=metadata)
+    decoder = Decoder(header, image="test", budget=0, tail=ByteRange(SIZE, SIZE + MIB), metadata=metadata)
     with pytest.raises(ValueError, match="not given"):
         list(decoder.push(image.file))
         list(decoder.finish())
