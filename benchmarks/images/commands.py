@@ -9,10 +9,12 @@ import subprocess
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from benchmarks.images.works import Image, Rival
 
-_DD = "dd bs=4M conv=fsync status=none"
+_HANGS_AFTER: Final = 90
+_DD: Final = "dd bs=4M conv=fsync status=none"
 
 
 def command(rival: Rival, image: Image, source: str, device: str) -> list[str]:
@@ -46,6 +48,7 @@ def seconds(argv: Sequence[str], log: Path) -> float:
     """Run a program to its end and return the time that it took, its start included.
 
     Raises:
+        TimeoutExpired: it hangs, as qemu-img's curl driver does now and then, and was killed.
         SystemExit: it failed; tells what it said last.
     """
     with log.open("wb") as said:
@@ -55,7 +58,7 @@ def seconds(argv: Sequence[str], log: Path) -> float:
             argv, stdin=subprocess.DEVNULL, stdout=said, stderr=said, start_new_session=True
         ) as process:
             try:
-                status = process.wait()
+                status = process.wait(_HANGS_AFTER)
             except BaseException:
                 os.killpg(process.pid, signal.SIGKILL)
                 raise
