@@ -2,13 +2,14 @@
 
 The whole job is :func:`libironic_disk.deploy.deploy`. Its parts can be called by themselves, always in the order
 observe, plan, apply: see :mod:`~libironic_disk.partitioner`, :mod:`~libironic_disk.images`,
-:mod:`~libironic_disk.wholedisk`, :mod:`~libironic_disk.configdrive`, :mod:`~libironic_disk.filesystems` and
-:mod:`~libironic_disk.grub`. Every error is a :class:`~libironic_disk.errors.DiskError`.
+:mod:`~libironic_disk.volumes`, :mod:`~libironic_disk.wholedisk`, :mod:`~libironic_disk.configdrive`,
+:mod:`~libironic_disk.filesystems` and :mod:`~libironic_disk.grub`. Every error is a
+:class:`~libironic_disk.errors.DiskError`.
 
 What is named here is the public interface, and so is what the modules above name; everything else may change.
 """
 
-from libironic_disk import configdrive, deploy, filesystems, grub, images, partitioner, wholedisk
+from libironic_disk import configdrive, deploy, filesystems, grub, images, partitioner, volumes, wholedisk
 from libironic_disk.configdrive import ConfigDrive, Metadata
 from libironic_disk.deploy import DeployPlan
 from libironic_disk.errors import DiskError, DiskState
@@ -46,6 +47,9 @@ from libironic_disk.pure.ranges import ByteRange
 from libironic_disk.pure.report import DeployedPartition, DeployResult
 from libironic_disk.pure.roles import Architecture, Attribute, Firmware, Role
 from libironic_disk.pure.tables.model import Extent, FoundPartition, FoundTable, TableKind
+from libironic_disk.pure.volumes.facts import StorageFacts
+from libironic_disk.pure.volumes.planning import StoragePlan
+from libironic_disk.pure.volumes.storage import ArrayMetadata, ArraySpec, GroupSpec, Storage, VolumeSpec
 from libironic_disk.request import BootLoader, DeployRequest, FirmwareEntry
 from libironic_disk.wholedisk import WholeDiskPlan, WholeDiskWritten
 
@@ -54,6 +58,8 @@ __all__ = [
     "Algorithm",
     "Alignment",
     "Architecture",
+    "ArrayMetadata",
+    "ArraySpec",
     "Attribute",
     "BootLoader",
     "ByteRange",
@@ -81,6 +87,7 @@ __all__ = [
     "FirmwareEntry",
     "FoundPartition",
     "FoundTable",
+    "GroupSpec",
     "Identity",
     "ImageFormat",
     "ImageType",
@@ -101,8 +108,12 @@ __all__ = [
     "Role",
     "Signature",
     "StagedDisk",
+    "Storage",
+    "StorageFacts",
+    "StoragePlan",
     "TableKind",
     "Topology",
+    "VolumeSpec",
     "WholeDiskPlan",
     "WholeDiskWritten",
     "as_svg",
@@ -121,5 +132,6 @@ __all__ = [
     "partitioner",
     "plan_from_json",
     "plan_to_json",
+    "volumes",
     "wholedisk",
 ]

@@ -8,6 +8,8 @@ fields without parsing text::
     │   ├── LayoutInvalid         the description contradicts itself
     │   ├── DocumentInvalid       a JSON document that isn't what it should be
     │   ├── LayoutDoesNotFit      it needs more bytes than there are
+    │   ├── VolumesDoNotFit       an array or a volume group has less than its contents need
+    │   ├── NameTaken             another volume group on the machine has that name
     │   ├── TableLimit            the partition table can't express it
     │   ├── PreservationRefused   what should be kept isn't what is on the disk
     │   ├── ConfigDriveInvalid    not a config drive, or a malformed one
@@ -162,6 +164,37 @@ class LayoutDoesNotFit(RequestError):
         return (
             f"the layout needs {in_words(self.wanted)} but {self.device} has {in_words(self.available)} usable{more}; "
             "take a larger disk or smaller partitions"
+        )
+
+
+@dataclass(kw_only=True, eq=False)
+class VolumesDoNotFit(RequestError):
+    """An array, a volume group or a volume needs ``wanted`` bytes, and its members give only ``available``."""
+
+    name: str
+    wanted: int
+    available: int
+    detail: str = ""
+
+    def _sentence(self) -> str:
+        more = f" ({self.detail})" if self.detail else ""
+        return (
+            f"{self.name!r} needs {in_words(self.wanted)} but its members give {in_words(self.available)}{more}; take "
+            "larger members or smaller volumes"
+        )
+
+
+@dataclass(kw_only=True, eq=False)
+class NameTaken(RequestError):
+    """Another volume group on this machine has the name already; ``users`` are its devices."""
+
+    name: str
+    users: tuple[str, ...]
+
+    def _sentence(self) -> str:
+        return (
+            f"there already is a volume group {self.name!r}, on {', '.join(self.users)}, which isn't among the disks "
+            "of the request; take another name"
         )
 
 

@@ -39,6 +39,13 @@ PACKAGES: Final[Mapping[str, str]] = {
     "grub-script-check": "grub-common",
     "efibootmgr": "efibootmgr",
     "setpriv": "util-linux",
+    "mdadm": "mdadm",
+    "dmsetup": "dmsetup",
+    "pvs": "lvm2",
+    "lvs": "lvm2",
+    "pvcreate": "lvm2",
+    "vgcreate": "lvm2",
+    "lvcreate": "lvm2",
 }
 """Debian's name of the package that each program comes with."""
 

@@ -24,6 +24,8 @@ class Role(StrEnum):
     CONFIG_DRIVE = "config-drive"
     ROOT = "root"
     DATA = "data"
+    LVM = "lvm"
+    RAID = "raid"
 
 
 class Firmware(StrEnum):
@@ -73,6 +75,8 @@ _GPT_TYPES: Final[Mapping[Role, UUID]] = {
     Role.EPHEMERAL: _LINUX_DATA,
     Role.CONFIG_DRIVE: _LINUX_DATA,
     Role.DATA: _LINUX_DATA,
+    Role.LVM: UUID("e6d6d379-f507-44c2-a23c-238f2a3df928"),
+    Role.RAID: UUID("a19d880f-05fc-4d3b-a006-743f0f84911e"),
 }
 
 _ROOT_TYPES: Final[Mapping[Architecture, UUID]] = {
@@ -89,7 +93,13 @@ _MOUNT_POINT_TYPES: Final[Mapping[str, UUID]] = {
     "/tmp": UUID("7ec6f557-3bc5-4aca-b293-16ef5df639d1"),  # noqa: S108 - a mount point, not a temporary file
 }
 
-_MBR_TYPES: Final[Mapping[Role, int]] = {Role.ESP: 0xEF, Role.PREP: 0x41, Role.SWAP: 0x82}
+_MBR_TYPES: Final[Mapping[Role, int]] = {
+    Role.ESP: 0xEF,
+    Role.PREP: 0x41,
+    Role.SWAP: 0x82,
+    Role.LVM: 0x8E,
+    Role.RAID: 0xFD,
+}
 _MBR_LINUX: Final = 0x83
 
 

@@ -43,10 +43,11 @@ def debian(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def desk(tmp_path: Path, debian: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A directory with what the documentation's sessions find: an image, a blank disk of 20 GiB and the samples."""
+    """A directory with what the documentation's sessions find: an image, two blank disks of 20 GiB and the samples."""
     (tmp_path / "debian.qcow2").symlink_to(debian)
-    with (tmp_path / "disk.img").open("wb") as file:
-        file.truncate(20 * GIB)
+    for name in ("disk.img", "other.img"):
+        with (tmp_path / name).open("wb") as file:
+            file.truncate(20 * GIB)
     for sample in ("layout.json", "plan.json"):
         (tmp_path / sample).symlink_to(DOCS / sample)
     monkeypatch.chdir(tmp_path)
@@ -141,7 +142,7 @@ def test_every_error_is_documented_with_its_remedy() -> None:
 
 def test_every_public_name_is_in_the_reference() -> None:
     page = (DOCS / "reference.rst").read_text()
-    modules = {"configdrive", "deploy", "filesystems", "grub", "images", "partitioner", "wholedisk"}
+    modules = {"configdrive", "deploy", "filesystems", "grub", "images", "partitioner", "volumes", "wholedisk"}
     for name in set(libironic_disk.__all__) - modules - {"DiskError", "DiskState"}:
         assert re.search(rf"^\.\. auto\w+:: libironic_disk\.(\w+\.)*{name}$", page, re.MULTILINE), name
     for name in modules | {"errors", "events"}:

@@ -11,7 +11,7 @@ import errno
 import fcntl
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -90,8 +90,7 @@ def check_unused(disk: BlockNode) -> None:
 
     Raises:
         DeviceBusy: names every mount, swap area and holder; or says that the kernel refuses without naming why, as
-        for a
-            mount in another namespace.
+            for a mount in another namespace.
         DeviceReadOnly: the disk can't be opened for writing.
         DeviceFailed: it can't be opened at all.
     """
@@ -112,16 +111,33 @@ def check_unused(disk: BlockNode) -> None:
 
 
 def _users(disk: BlockNode) -> Iterator[str]:
-    blocks = {disk.devno: disk} | {part.block.devno: part.block for part in sysfs.partitions(disk)}
-    for devno, mount_point in _mounts():
-        if devno in blocks:
-            yield f"{blocks[devno].node} is mounted on {mount_point}"
-    for devno in _swap_areas():
-        if devno in blocks:
-            yield f"{blocks[devno].node} is swapped on"
-    for block in blocks.values():
+    blocks = (disk, *(part.block for part in sysfs.partitions(disk)))
+    yield from uses(blocks)
+    for block in blocks:
         for holder in sysfs.holders(block):
-            yield f"{block.node} is held by {holder}"
+            yield f"{block.node} is held by {_named(holder)}"
+
+
+def _named(holder: str) -> str:
+    """Return the name of what is built upon a disk, and what that is where device mapper tells."""
+    found = sysfs.mapping(Path("/sys/class/block") / holder)
+    if found is None:
+        return holder
+    maker, name = found
+    if maker == sysfs.MULTIPATH:
+        return f"{holder}, the multipath map {name}, which is the disk to work on"
+    return f"{holder}, the logical volume {name}" if maker == sysfs.LVM else holder
+
+
+def uses(blocks: Iterable[BlockNode]) -> Iterator[str]:
+    """Yield, in words, every mount and swap area on some devices."""
+    nodes = {block.devno: block.node for block in blocks}
+    for devno, mount_point in _mounts():
+        if devno in nodes:
+            yield f"{nodes[devno]} is mounted on {mount_point}"
+    for devno in _swap_areas():
+        if devno in nodes:
+            yield f"{nodes[devno]} is swapped on"
 
 
 def _mounts() -> Iterator[tuple[int, str]]:

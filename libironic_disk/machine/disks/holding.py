@@ -41,6 +41,16 @@ class HeldDisk:
             DeviceReadOnly: it can't be opened for writing.
             DeviceFailed: it can't be read.
         """
+        self.check_same(fingerprint)
+        claims.check_unused(self.block)
+
+    def check_same(self, fingerprint: Fingerprint) -> None:
+        """Prove that it is the disk that was planned for.
+
+        Raises:
+            PlanOutdated: it isn't.
+            DeviceFailed: it can't be read.
+        """
         if self.kind is DiskKind.PLAIN_FILE:
             now = observing.observe_file(self.path, sector_size=self.sector_size)
         else:
@@ -48,7 +58,6 @@ class HeldDisk:
         differences = fingerprint.differences(now.fingerprint)
         if differences:
             raise PlanOutdated(device=self.path, differences=differences)
-        claims.check_unused(self.block)
 
 
 @contextmanager

@@ -40,6 +40,12 @@ class StagedDisk:
     node: str
     nodes: Mapping[int, str]
     _finish: Callable[[Sequence[Extent]], None]
+    _progress: Progress
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the disk is as it was planned."""
+        return self._progress.state is DiskState.FINISHED
 
     def node_of(self, role: Role) -> str:
         """Return the device of the partition with this role.
@@ -63,6 +69,10 @@ class StagedDisk:
             Cancelled: the caller wished so before the first byte of this was written.
         """
         self._finish(head)
+
+    def revoke(self) -> None:
+        """Have the disk made unbootable on the way out after all, as another one that belongs to it wasn't finished."""
+        self._progress.state = DiskState.UNKNOWN
 
 
 @contextmanager
@@ -91,32 +101,49 @@ def staged(plan: Plan, *, lock_timeout: float, sink: EventSink, cancel: Cancella
     ):
         with phase(sink, Phase.CHECK, plan.device):
             disk.check(plan.fingerprint)
-            _check_writable(plan, disk.block)
+            check_writable(plan, disk.block)
             cancel.check("checking the disk")
-        if plan.is_empty:
-            progress.state = DiskState.FINISHED
-            yield StagedDisk(plan=plan, node=disk.node, nodes=_told(disk, plan), _finish=lambda head: None)
-            return
-        partition_nodes.remove_all(disk.fd, disk.block)
-        with blanked_unless_finished(
-            progress,
-            plan.device,
-            blank=lambda: committing.blank(disk.fd, disk.node, plan),
-            forget=lambda: _forget_partitions(disk, plan),
-        ):
-            with phase(sink, Phase.WIPE, plan.device):
-                committing.withhold(disk.fd, disk.node, plan)
-                wiping.wipe(disk.fd, disk.node, plan, cancel)
-            with phase(sink, Phase.PARTITION, plan.device):
-                nodes = _told(disk, plan)
+        with filling(plan, disk, progress, sink=sink, cancel=cancel) as filled:
+            yield filled
 
-            def finish(head: Sequence[Extent]) -> None:
-                cancel.check("the last check before the table is written")
-                with phase(sink, Phase.COMMIT, plan.device):
-                    committing.commit(disk.fd, disk.node, plan, head)
-                    progress.state = DiskState.FINISHED
 
-            yield StagedDisk(plan=plan, node=disk.node, nodes=nodes, _finish=finish)
+@contextmanager
+def filling(
+    plan: Plan, disk: HeldDisk, progress: Progress, *, sink: EventSink, cancel: Cancellation
+) -> Iterator[StagedDisk]:
+    """Wipe a disk that was checked, and give its partitions.
+
+    Raises:
+        DeviceFailed: the kernel refused a read or a write.
+        NodeMissing: a partition didn't appear.
+        Cancelled: the caller wished so.
+    """
+    if plan.is_empty:
+        progress.state = DiskState.FINISHED
+        yield StagedDisk(
+            plan=plan, node=disk.node, nodes=_told(disk, plan), _finish=lambda head: None, _progress=progress
+        )
+        return
+    partition_nodes.remove_all(disk.fd, disk.block)
+    with blanked_unless_finished(
+        progress,
+        plan.device,
+        blank=lambda: committing.blank(disk.fd, disk.node, plan),
+        forget=lambda: _forget_partitions(disk, plan),
+    ):
+        with phase(sink, Phase.WIPE, plan.device):
+            committing.withhold(disk.fd, disk.node, plan)
+            wiping.wipe(disk.fd, disk.node, plan, cancel)
+        with phase(sink, Phase.PARTITION, plan.device):
+            nodes = _told(disk, plan)
+
+        def finish(head: Sequence[Extent]) -> None:
+            cancel.check("the last check before the table is written")
+            with phase(sink, Phase.COMMIT, plan.device):
+                committing.commit(disk.fd, disk.node, plan, head)
+                progress.state = DiskState.FINISHED
+
+        yield StagedDisk(plan=plan, node=disk.node, nodes=nodes, _finish=finish, _progress=progress)
 
 
 def _told(disk: HeldDisk, plan: Plan) -> dict[int, str]:
@@ -129,8 +156,13 @@ def _told(disk: HeldDisk, plan: Plan) -> dict[int, str]:
     return partition_nodes.wait_for(disk.block, wanted, timeout=_NODE_TIMEOUT)
 
 
-def _check_writable(plan: Plan, disk: BlockNode) -> None:
-    """Find what would refuse the plan only after the wipe: our encoding, libparted, and a kernel without partitions."""
+def check_writable(plan: Plan, disk: BlockNode) -> None:
+    """Find what would refuse the plan only after the wipe: our encoding, libparted, and a kernel without partitions.
+
+    Raises:
+        TableLimit: the table can't express it.
+        DeviceFailed: libparted or the kernel wouldn't.
+    """
     if not sysfs.can_have_partitions(disk):
         reason = "the kernel gives this kind of device no partitions"
         raise DeviceFailed(device=disk.node, action="partitioning", reason=reason)

@@ -18,6 +18,9 @@ from typing import Final
 from libironic_disk.errors import DeviceFailed, NotABlockDevice
 from libironic_disk.pure.disks.facts import Identity, Topology
 
+LVM: Final = "LVM"
+MULTIPATH: Final = "mpath"
+
 _UNIT: Final = 512
 _BLKSSZGET: Final = 0x1268
 _KINDS: Final = (
@@ -184,6 +187,19 @@ def holders(block: BlockNode) -> tuple[str, ...]:
         return tuple(sorted(entry.name for entry in (block.directory / "holders").iterdir()))
     except OSError:
         return ()
+
+
+def mapping(directory: Path) -> tuple[str, str] | None:
+    """Return who made a device with device mapper, and its name; None for any other device.
+
+    The maker is what device mapper's UUIDs begin with: :data:`LVM`, :data:`MULTIPATH`, ``CRYPT`` and others.
+    """
+    try:
+        uuid = (directory / "dm/uuid").read_text().strip()
+        name = (directory / "dm/name").read_text().strip()
+    except OSError:
+        return None
+    return uuid.split("-", 1)[0], name
 
 
 def _number(disk: BlockNode, attribute: str) -> int:

@@ -112,6 +112,8 @@ _COLOURS: Final = {
     Role.CONFIG_DRIVE: "#d7b3dd",
     Role.ROOT: "#a6d189",
     Role.DATA: "#c9c9c9",
+    Role.LVM: "#e8c4c4",
+    Role.RAID: "#c4d3a8",
 }
 _SVG_WIDTH: Final = 960
 _SVG_MARGIN: Final = 8

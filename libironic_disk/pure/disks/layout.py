@@ -61,6 +61,7 @@ MOST_PARTITIONS: Final = {TableKind.GPT: 128, TableKind.MBR: 59}
 """How many partitions a new table may have: GPT's usual 128, and on an MBR what libfdisk reads, the container apart."""
 
 _ONLY_ONCE: Final = frozenset({Role.ROOT, Role.CONFIG_DRIVE, Role.MULTIBOOT, Role.BIOS_BOOT, Role.PREP, Role.ESP})
+_MEMBERS: Final = frozenset({Role.LVM, Role.RAID})
 # mkfs.fat refuses them, and every reader takes the last for "no label".
 _NOT_IN_FAT_LABELS: Final = frozenset('*?.,;:/\\|+=<>[]"')
 _NO_FAT_LABEL: Final = "NO NAME"
@@ -79,6 +80,7 @@ class PartitionSpec:
         label: of that file system.
         mount_point: where a data volume is to be mounted; recorded, not acted upon here.
         attributes: GPT attribute bits.
+        member_of: the array or volume group that it is a part of (:mod:`libironic_disk.volumes`); it is left blank.
         keep: the partition must already be on the disk, exactly so, and its contents survive.
 
     Raises:
@@ -92,6 +94,7 @@ class PartitionSpec:
     label: str = ""
     mount_point: str | None = None
     attributes: frozenset[Attribute] = frozenset()
+    member_of: str = ""
     keep: bool = False
 
     def __post_init__(self) -> None:
@@ -124,19 +127,20 @@ class Layout:
         Raises:
             LayoutInvalid: with all of them.
         """
-        problems = tuple(_problems(self))
+        problems = tuple(layout_problems(self))
         if problems:
             raise LayoutInvalid(problems=problems)
 
 
-def _problems(layout: Layout) -> Iterator[str]:
+def layout_problems(layout: Layout) -> Iterator[str]:
+    """Yield every contradiction in a layout."""
     if not layout.partitions:
         yield "it has no partitions"
     if len(layout.partitions) > MOST_PARTITIONS[layout.table]:
         most = MOST_PARTITIONS[layout.table]
         yield f"{len(layout.partitions)} partitions are more than the {most} that a table of kind {layout.table} has"
     for spec in layout.partitions:
-        for problem in _spec_problems(spec, layout.table):
+        for problem in spec_problems(spec, layout.table):
             yield f"partition {spec.name!r}: {problem}"
         if isinstance(spec.size, Exact):
             yield from room_problems(spec, spec.size.size)
@@ -170,7 +174,8 @@ def _repetitions(layout: Layout) -> Iterator[str]:
             yield f"{times} partitions are mounted at {mount_point}"
 
 
-def _spec_problems(spec: PartitionSpec, table: TableKind) -> Iterator[str]:
+def spec_problems(spec: PartitionSpec, table: TableKind) -> Iterator[str]:
+    """Yield every contradiction in one partition."""
     yield from size_problems(spec.size)
     # It becomes the GPT name, an argument of mkfs and a part of messages: nothing in it may need quoting.
     if not _NAME.fullmatch(spec.name):
@@ -190,11 +195,19 @@ def _spec_problems(spec: PartitionSpec, table: TableKind) -> Iterator[str]:
 
 
 def _filesystem_problems(spec: PartitionSpec) -> Iterator[str]:
+    if spec.role in _MEMBERS and not spec.member_of:
+        yield f"a partition with the role {spec.role} is a member of something: say of what"
+    if spec.member_of:
+        if spec.role not in {*_MEMBERS, Role.ESP}:
+            yield f"a partition with the role {spec.role} can't be a member of an array or group"
+        if spec.filesystem is not None or spec.label or spec.keep:
+            yield "a member of an array or group has no file system of its own, and isn't kept"
+        return
     if spec.role is Role.SWAP and spec.filesystem is not FileSystem.SWAP:
         yield "a swap partition needs the file system swap"
     if spec.role is Role.ESP and spec.filesystem is not FileSystem.VFAT:
         yield "an EFI system partition needs the file system vfat"
-    if spec.role in {Role.BIOS_BOOT, Role.PREP} and spec.filesystem is not None:
+    if spec.role in {Role.BIOS_BOOT, Role.PREP, *_MEMBERS} and spec.filesystem is not None:
         yield f"a partition with the role {spec.role} has no file system"
     if spec.role is not Role.SWAP and spec.filesystem is FileSystem.SWAP:
         yield "swap is made on partitions with the role swap alone"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from libironic_disk.errors import LayoutDoesNotFit
 from libironic_disk.pure.disks.alignment import Alignment
 from libironic_disk.pure.disks.layout import PartitionSpec
-from libironic_disk.pure.disks.sizes import Exact, Percent, Remaining
+from libironic_disk.pure.disks.sizes import Exact, Percent, Remaining, Size
 from libironic_disk.pure.tables.model import TableKind
 from libironic_disk.units import align_down, align_up, in_words
 
@@ -60,8 +60,8 @@ def place(specs: Sequence[PartitionSpec], table: TableKind, space: Space) -> tup
         detail = ", ".join(f"{spec.name} {in_words(size)}" for spec, size in zip(specs, smallest, strict=True))
         available = max(space.end - space.first, 0)
         raise LayoutDoesNotFit(device=space.device, wanted=wanted, available=available, detail=detail)
-    grown = _grow(specs, smallest, free, space.alignment.grain)
-    return tuple(_places(grown, numbers, table, space))
+    sizes = grown([spec.size for spec in specs], smallest, free, space.alignment.grain)
+    return tuple(_places(sizes, numbers, table, space))
 
 
 def _numbers(count: int, table: TableKind) -> tuple[int, ...]:
@@ -115,26 +115,32 @@ def _places(sizes: Sequence[int], numbers: Sequence[int], table: TableKind, spac
         at = start + size
 
 
-def _grow(specs: Sequence[PartitionSpec], sizes: Sequence[int], free: int, grain: int) -> list[int]:
+def grown(sizes: Sequence[Size], smallest: Sequence[int], free: int, grain: int) -> list[int]:
     """Share ``free`` bytes among what can grow, by weight, between each one's minimum and maximum.
 
     The rule is that of CSS's flexible boxes (section 9.7): where the minimums together ask for more than the maximums
     give back, those at their minimum are settled, else those at their maximum, and the others share what is left.
+
+    Args:
+        sizes: what was asked for.
+        smallest: the bytes that each has already.
+        free: the bytes that are left.
+        grain: what everything grows by.
     """
-    grown = list(sizes)
-    growing = {at: spec.size for at, spec in enumerate(specs) if isinstance(spec.size, Remaining)}
-    pot = align_down(free, grain) + sum(sizes[at] for at in growing)
+    shared = list(smallest)
+    growing = {at: size for at, size in enumerate(sizes) if isinstance(size, Remaining)}
+    pot = align_down(free, grain) + sum(smallest[at] for at in growing)
     while growing:
         total = sum(size.weight or 1 for size in growing.values())
         shares = {at: pot * (size.weight or 1) // total for at, size in growing.items()}
-        bounded = {at: _bounded(shares[at], sizes[at], size.maximum) for at, size in growing.items()}
+        bounded = {at: _bounded(shares[at], smallest[at], size.maximum) for at, size in growing.items()}
         excess = sum(bounded.values()) - sum(shares.values())
         settled = [at for at, size in bounded.items() if excess and (size - shares[at]) * excess > 0]
         for at in settled or bounded:
-            grown[at] = max(align_down(bounded[at], grain), sizes[at])
-            pot -= grown[at]
+            shared[at] = max(align_down(bounded[at], grain), smallest[at])
+            pot -= shared[at]
             del growing[at]
-    return grown
+    return shared
 
 
 def _bounded(share: int, smallest: int, maximum: int | None) -> int:

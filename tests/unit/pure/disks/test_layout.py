@@ -236,7 +236,7 @@ def test_the_preset_takes_words() -> None:
             {"role": "rot", "size": "20 GiB", "filesystem": "zfs", "attributes": "no-auto", "keep": 1},
             (
                 "role is 'rot': it must be one of esp, bios-boot, prep, multiboot, ephemeral, swap, config-drive, "
-                "root, data",
+                "root, data, lvm, raid",
                 "size is a str: it must be an Exact or Percent or Remaining",
                 "filesystem is 'zfs': it must be one of btrfs, ext2, ext3, ext4, swap, vfat, xfs",
                 "attributes is a str: it must be a frozenset",

@@ -1,0 +1,1 @@
+"""Volumes on several disks: seen, taken apart, made."""

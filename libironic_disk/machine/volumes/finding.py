@@ -1,0 +1,154 @@
+"""Arrays and volume groups, as mdadm and LVM tell them."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
+
+from libironic_disk.errors import NotABlockDevice, ToolMissing
+from libironic_disk.machine import process
+from libironic_disk.machine.disks import sysfs
+from libironic_disk.machine.disks.sysfs import BlockNode
+from libironic_disk.machine.volumes import stacking
+from libironic_disk.pure.disks.facts import DiskFacts
+from libironic_disk.pure.volumes.facts import FoundArray, FoundGroup, FoundVolume, Holder, HolderKind, Member
+
+_TIMEOUT: Final = 120.0
+_MEMBER: Final = "linux_raid_member"
+_JSON: Final = ("--reportformat", "json", "--units", "b", "--nosuffix")
+_COLUMNS: Final = "pv_major,pv_minor,vg_name,vg_uuid,vg_extent_size"
+_VOLUME_COLUMNS: Final = "vg_name,lv_name,lv_size,lv_kernel_major,lv_kernel_minor"
+
+
+def members_of(disks: Sequence[tuple[DiskFacts, BlockNode]]) -> dict[int, Member]:
+    """Return the partitions that the kernel knows of some disks, by their device numbers."""
+    return {
+        part.block.devno: Member(facts.path, part.number) for facts, block in disks for part in sysfs.partitions(block)
+    }
+
+
+def arrays(
+    disks: Sequence[tuple[DiskFacts, BlockNode]], holders: Sequence[Holder], members: Mapping[int, Member]
+) -> tuple[FoundArray, ...]:
+    """Return the arrays of which a member is on these disks.
+
+    Raises:
+        ToolMissing: there are some and mdadm isn't installed.
+        ProgramError: mdadm failed.
+    """
+    marked = {
+        Member(facts.path, found.partition) for facts, _ in disks for found in facts.signatures if found.kind == _MEMBER
+    }
+    by_uuid: dict[str, tuple[dict[str, str], list[Member]]] = {}
+    for devno, member in members.items():
+        if member in marked:
+            words = _examined(sysfs.block_node(devno).node)
+            by_uuid.setdefault(words.get("MD_UUID", ""), (words, []))[1].append(member)
+    return tuple(_array(words, found, holders, members) for words, found in by_uuid.values())
+
+
+def _examined(node: str) -> dict[str, str]:
+    # Superblocks that are torn or of another kind give no words, and an error that says nothing of the disk.
+    said = process.run("mdadm", "--examine", "--export", node, timeout=_TIMEOUT, ok=(0, 1)).stdout
+    return dict(line.split("=", 1) for line in said.decode(errors="replace").splitlines() if "=" in line)
+
+
+def _array(
+    words: Mapping[str, str], found: Sequence[Member], holders: Sequence[Holder], members: Mapping[int, Member]
+) -> FoundArray:
+    running = next(
+        (
+            holder
+            for holder in holders
+            if holder.kind is HolderKind.ARRAY
+            and set(found) & {members.get(sysfs.block_device_number(node)) for node in holder.upon}
+        ),
+        None,
+    )
+    block = sysfs.block_node(sysfs.block_device_number(running.node)) if running else None
+    return FoundArray(
+        name=words.get("MD_NAME", "").rpartition(":")[2],
+        uuid=words.get("MD_UUID", ""),
+        level=words.get("MD_LEVEL", ""),
+        metadata=(block.directory / "md/metadata_version").read_text().strip() if block else "",
+        devices=int(words.get("MD_DEVICES", "0")),
+        members=tuple(sorted(found)),
+        node=block.node if block else "",
+        size=sysfs.size(block) if block else 0,
+        signatures=running.signatures if running else (),
+    )
+
+
+def groups(
+    disks: Sequence[BlockNode], members: Mapping[int, Member], found_arrays: Sequence[FoundArray]
+) -> tuple[FoundGroup, ...]:
+    """Return every volume group that the machine has; none where LVM isn't installed.
+
+    Raises:
+        ProgramError: LVM failed.
+    """
+    try:
+        physical = _report("pvs", "pv", _COLUMNS)
+    except ToolMissing:
+        return ()
+    volumes = list(_volumes())
+    ours = {disk.devno for disk in disks}
+    of_arrays = {sysfs.block_device_number(array.node): array.name for array in found_arrays if array.node}
+    named: dict[tuple[str, str], list[Mapping[str, str]]] = {}
+    for row in physical:
+        if row["vg_name"]:
+            named.setdefault((row["vg_name"], row["vg_uuid"]), []).append(row)
+    return tuple(
+        _group(name, uuid, rows, ours, members, of_arrays, [volume for group, volume in volumes if group == name])
+        for (name, uuid), rows in named.items()
+    )
+
+
+def _group(
+    name: str,
+    uuid: str,
+    rows: Sequence[Mapping[str, str]],
+    ours: set[int],
+    members: Mapping[int, Member],
+    of_arrays: Mapping[int, str],
+    volumes: Sequence[FoundVolume],
+) -> FoundGroup:
+    beneath = [os.makedev(int(row["pv_major"]), int(row["pv_minor"])) for row in rows if int(row["pv_major"]) >= 0]
+    strangers = [
+        node
+        for devno in beneath
+        if devno not in members and devno not in of_arrays
+        for node in stacking.foreign(sysfs.block_node(devno), ours)
+    ]
+    return FoundGroup(
+        name=name,
+        uuid=uuid,
+        extent_size=int(rows[0]["vg_extent_size"]),
+        members=tuple(sorted(members[devno] for devno in beneath if devno in members)),
+        arrays=tuple(of_arrays[devno] for devno in beneath if devno in of_arrays),
+        foreign=tuple(dict.fromkeys(strangers)),
+        volumes=tuple(volumes),
+    )
+
+
+def _volumes() -> Iterator[tuple[str, FoundVolume]]:
+    for row in _report("lvs", "lv", _VOLUME_COLUMNS):
+        node = ""
+        if int(row["lv_kernel_major"]) >= 0:
+            try:
+                node = sysfs.block_node(os.makedev(int(row["lv_kernel_major"]), int(row["lv_kernel_minor"]))).node
+            except NotABlockDevice:
+                node = ""
+        found = stacking.signatures(node) if node else ()
+        yield (
+            row["vg_name"],
+            FoundVolume(name=row["lv_name"], size=int(row["lv_size"]), node=node, signatures=found),
+        )
+
+
+def _report(program: str, kind: str, columns: str) -> list[dict[str, str]]:
+    said = process.run(program, *_JSON, "--options", columns, timeout=_TIMEOUT).stdout
+    rows: list[dict[str, str]] = json.loads(said)["report"][0][kind]
+    return rows

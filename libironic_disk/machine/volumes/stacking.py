@@ -1,0 +1,130 @@
+"""What is built upon some disks, from sysfs: found by what a device says of itself, never by the shape of its name.
+
+Device mapper's UUIDs begin with what made the device (``LVM-``, ``mpath-``, ``CRYPT-``); an array has a directory
+``md`` (Documentation/admin-guide/md.rst of the kernel).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+from libironic_disk.errors import DeviceFailed, NotABlockDevice
+from libironic_disk.machine.disks import blkid, claims, disk_io, sysfs
+from libironic_disk.machine.disks.sysfs import BlockNode
+from libironic_disk.pure.disks.facts import Signature
+from libironic_disk.pure.ranges import ByteRange
+from libironic_disk.pure.volumes.facts import Holder, HolderKind
+
+_KINDS: Final = {
+    sysfs.LVM: HolderKind.VOLUME,
+    sysfs.MULTIPATH: HolderKind.MULTIPATH,
+    "CRYPT": HolderKind.CRYPT,
+}
+
+
+def holders(disks: Sequence[BlockNode]) -> tuple[Holder, ...]:
+    """Return every device that is built upon some disks, each before what it is built upon.
+
+    Raises:
+        DeviceFailed: one of them can't be read.
+    """
+    found: dict[int, BlockNode] = {}
+    for disk in disks:
+        for block in with_partitions(disk):
+            for holder in _above(block):
+                found.setdefault(holder.devno, holder)
+    ours = {disk.devno for disk in disks}
+    return tuple(_holder(block, ours) for block in found.values())
+
+
+def _above(block: BlockNode) -> Iterator[BlockNode]:
+    """Yield what is built upon a device, the uppermost first."""
+    for name in sysfs.holders(block):
+        holder = _named(name)
+        if holder is not None:
+            for part in with_partitions(holder):
+                yield from _above(part)
+            yield holder
+
+
+def with_partitions(disk: BlockNode) -> tuple[BlockNode, ...]:
+    """Return a disk and its partitions."""
+    return (disk, *(part.block for part in sysfs.partitions(disk)))
+
+
+def _named(name: str) -> BlockNode | None:
+    try:
+        major, minor = (Path("/sys/class/block") / name / "dev").read_text().split(":")
+        return sysfs.block_node(os.makedev(int(major), int(minor)))
+    except (OSError, ValueError, NotABlockDevice):
+        # It went away while it was looked at.
+        return None
+
+
+def beneath(block: BlockNode) -> tuple[BlockNode, ...]:
+    """Return what a device is built upon, right beneath it."""
+    try:
+        names = sorted(entry.name for entry in (block.directory / "slaves").iterdir())
+    except OSError:
+        return ()
+    return tuple(lower for lower in map(_named, names) if lower is not None)
+
+
+def disk_of(block: BlockNode) -> BlockNode:
+    """Return the disk that a partition is on, and a disk itself."""
+    if not (block.directory / "partition").exists():
+        return block
+    major, minor = (block.directory.parent / "dev").read_text().split(":")
+    return sysfs.block_node(os.makedev(int(major), int(minor)))
+
+
+def foreign(block: BlockNode, ours: set[int]) -> tuple[str, ...]:
+    """Return the nodes, at the very bottom of what a device is built upon, that are on none of our disks."""
+    lower = [each for part in (block, disk_of(block)) for each in beneath(part)]
+    if not lower:
+        return () if disk_of(block).devno in ours else (block.node,)
+    return tuple(dict.fromkeys(node for each in lower for node in foreign(each, ours)))
+
+
+def kind_of(block: BlockNode) -> tuple[HolderKind, str]:
+    """Return what a device is, and the name that its kind calls it."""
+    found = sysfs.mapping(block.directory)
+    if found is None:
+        is_array = (block.directory / "md").is_dir()
+        return (HolderKind.ARRAY if is_array else HolderKind.OTHER), block.name
+    maker, name = found
+    return _KINDS.get(maker, HolderKind.OTHER), name
+
+
+def signatures(node: str) -> tuple[Signature, ...]:
+    """Return every superblock on a device.
+
+    Raises:
+        DeviceFailed: it can't be read.
+    """
+    try:
+        fd = os.open(node, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise DeviceFailed(device=node, action="opening", reason=error.strerror or str(error)) from error
+    try:
+        disk_io.forget(fd)
+        whole = ByteRange(0, os.lseek(fd, 0, os.SEEK_END))
+        return blkid.signatures(fd, whole, device=node, sector_size=sysfs.sector_size(fd))
+    finally:
+        os.close(fd)
+
+
+def _holder(block: BlockNode, ours: set[int]) -> Holder:
+    kind, name = kind_of(block)
+    return Holder(
+        node=block.node,
+        name=name,
+        kind=kind,
+        upon=tuple(each.node for each in beneath(block)),
+        foreign=foreign(block, ours),
+        users=tuple(dict.fromkeys(claims.uses(with_partitions(block)))),
+        signatures=signatures(block.node),
+    )

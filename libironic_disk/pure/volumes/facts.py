@@ -1,0 +1,113 @@
+"""What was seen of the volumes on some disks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple
+
+from libironic_disk.pure.disks.facts import DiskFacts, Signature
+
+
+class HolderKind(StrEnum):
+    """What is built upon a device."""
+
+    VOLUME = "logical volume"
+    ARRAY = "array"
+    MULTIPATH = "multipath map"
+    CRYPT = "encrypted volume"
+    OTHER = "device"
+
+
+class Member(NamedTuple):
+    """A partition: its disk's path as it was observed, and its number."""
+
+    device: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Holder:
+    """A running device that is built upon others.
+
+    Attributes:
+        node: its own node.
+        name: what its kind calls it: device mapper's name, or the array's node without ``/dev/``.
+        kind: what it is.
+        upon: the nodes right beneath it.
+        foreign: those of them, and of those beneath them, that belong to no disk of the request.
+        users: its mounts and swap areas, in words.
+        signatures: what is on it.
+    """
+
+    node: str
+    name: str
+    kind: HolderKind
+    upon: tuple[str, ...]
+    foreign: tuple[str, ...] = ()
+    users: tuple[str, ...] = ()
+    signatures: tuple[Signature, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name} ({self.node})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundArray:
+    """An array whose superblock was read; without ``node``, ``metadata`` and ``size`` where it doesn't run."""
+
+    name: str
+    uuid: str
+    level: str
+    metadata: str
+    devices: int
+    members: tuple[Member, ...]
+    node: str = ""
+    size: int = 0
+    signatures: tuple[Signature, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundVolume:
+    """A logical volume; ``node`` is empty where it isn't active."""
+
+    name: str
+    size: int
+    node: str = ""
+    signatures: tuple[Signature, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundGroup:
+    """A volume group; ``foreign`` names the nodes of its members that are on no disk of the request."""
+
+    name: str
+    uuid: str
+    extent_size: int
+    members: tuple[Member, ...]
+    arrays: tuple[str, ...] = ()
+    foreign: tuple[str, ...] = ()
+    volumes: tuple[FoundVolume, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StorageFacts:
+    """Some disks and all that is built upon them, as they were seen at one moment.
+
+    Attributes:
+        disks: in the order in which they were named.
+        holders: what runs upon them, each before what it is built upon.
+        arrays: those of which a member is on these disks.
+        groups: every group that the machine has, because two of one name can't be.
+    """
+
+    disks: tuple[DiskFacts, ...]
+    holders: tuple[Holder, ...] = ()
+    arrays: tuple[FoundArray, ...] = ()
+    groups: tuple[FoundGroup, ...] = ()
+
+    def busy(self) -> Iterator[str]:
+        """Yield, in words, what runs upon the disks."""
+        for holder in self.holders:
+            yield f"{holder} runs on {', '.join(holder.upon)}"

@@ -1,0 +1,78 @@
+"""The plan for several disks as a value. Nothing in it writes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from libironic_disk.pure.disks.layout import FileSystem
+from libironic_disk.pure.disks.planning import Plan
+from libironic_disk.pure.roles import Role
+from libironic_disk.pure.volumes.facts import Holder, Member
+from libironic_disk.pure.volumes.storage import ArrayMetadata
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contents:
+    """What will be on an array or a volume; ``filesystem`` is None where it is left blank."""
+
+    role: Role
+    filesystem: FileSystem | None = None
+    label: str = ""
+    filesystem_uuid: str = ""
+    mount_point: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedArray:
+    """A mirror as it will be; ``size`` is what it gives, ``uuid`` as mdadm writes it."""
+
+    name: str
+    uuid: str
+    metadata: ArrayMetadata
+    members: tuple[Member, ...]
+    size: int
+    contents: Contents
+    member_of: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedVolume:
+    """A logical volume as it will be; ``size`` is whole extents."""
+
+    name: str
+    size: int
+    contents: Contents
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedGroup:
+    """A volume group as it will be; ``size`` is what its volumes can have together."""
+
+    name: str
+    extent_size: int
+    members: tuple[Member, ...]
+    arrays: tuple[str, ...]
+    size: int
+    volumes: tuple[PlannedVolume, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoragePlan:
+    """What will be done to several disks.
+
+    Attributes:
+        disks: what becomes of each.
+        arrays: the mirrors, all of them.
+        groups: the volume groups, all of them.
+        stops: what runs upon the disks and is taken apart first, in this order; what is on each is erased before.
+    """
+
+    disks: tuple[Plan, ...]
+    arrays: tuple[PlannedArray, ...] = ()
+    groups: tuple[PlannedGroup, ...] = ()
+    stops: tuple[Holder, ...] = ()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether everything already is as it should be."""
+        return all(disk.is_empty for disk in self.disks)

@@ -1,0 +1,322 @@
+"""Several disks together: their partitions, mirrors of these, and volume groups on either.
+
+The same four steps as for one disk (:mod:`libironic_disk.partitioner`)::
+
+    facts = observe(["/dev/sda", "/dev/sdb"])
+    wanted = plan(storage, facts)
+    print(as_text(wanted))
+    apply(wanted)
+
+What runs upon the disks is never stopped unless the plan says so, by name; and what is also on a disk outside of the
+request is never touched.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from libironic_disk import filesystems, partitioner
+from libironic_disk.errors import DiskError, DiskState, NotABlockDevice, PlanOutdated, add_aftermath, leaving
+from libironic_disk.events import Cancellation, EventSink, Phase, ignore, phase
+from libironic_disk.machine import process
+from libironic_disk.machine.disks import claims, observing, sysfs
+from libironic_disk.machine.disks.holding import HeldDisk, held
+from libironic_disk.machine.disks.hostlock import host_lock
+from libironic_disk.machine.disks.outcome import Progress, labelled
+from libironic_disk.machine.disks.staging import StagedDisk, check_writable, filling
+from libironic_disk.machine.volumes import finding, making, stacking
+from libironic_disk.partitioner import LOCK_TIMEOUT
+from libironic_disk.pure.disks.facts import DiskKind
+from libironic_disk.pure.disks.layout import FileSystem
+from libironic_disk.pure.disks.planning import Existing, Plan
+from libironic_disk.pure.tables.model import Extent
+from libironic_disk.pure.volumes import planner
+from libironic_disk.pure.volumes.drawing import as_text as as_text
+from libironic_disk.pure.volumes.facts import StorageFacts
+from libironic_disk.pure.volumes.planning import Contents, StoragePlan
+from libironic_disk.pure.volumes.storage import Storage
+from libironic_disk.pure.words import as_word
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AppliedStorage:
+    """Disks that are as planned; ``nodes`` leads from ``array`` and ``group/volume`` to devices, which run."""
+
+    plan: StoragePlan
+    nodes: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StagedStorage:
+    """Disks whose volumes are there and whose tables aren't yet.
+
+    ``disks`` are in the plan's order; ``nodes`` leads from ``array`` and ``group/volume`` to devices.
+    """
+
+    plan: StoragePlan
+    disks: tuple[StagedDisk, ...]
+    nodes: Mapping[str, str]
+
+    def commit(self, heads: Mapping[str, Sequence[Extent]] | None = None) -> None:
+        """Write every disk's table, or leave none of them bootable.
+
+        Args:
+            heads: what else goes into the first MiB of a disk, by its path.
+
+        Raises:
+            DeviceFailed: something couldn't be written, or reads back otherwise.
+            Cancelled: the caller wished so before a disk's table was written.
+        """
+        try:
+            for disk in self.disks:
+                disk.commit((heads or {}).get(disk.plan.device, ()))
+        except BaseException:
+            for disk in self.disks:
+                disk.revoke()
+            raise
+
+
+def observe(paths: Sequence[str], *, file_sector_size: int | None = None) -> StorageFacts:
+    """Look at some disks and what is built upon them; nothing is changed.
+
+    Args:
+        paths: whole disks.
+        file_sector_size: says that they are plain files, to be planned for as disks with sectors of so many bytes. No
+            volumes are made on such.
+
+    Arrays and groups that don't run are seen as far as their members are read without starting them: what is in a
+    volume or an array that is stopped isn't.
+
+    Raises:
+        NotABlockDevice: a path names something else, or a partition.
+        DeviceFailed: a disk can't be read.
+        ProgramError: LVM or mdadm failed.
+    """
+    if file_sector_size is not None:
+        return StorageFacts(disks=tuple(observing.observe_file(path, sector_size=file_sector_size) for path in paths))
+    disks = tuple((partitioner.observe(path), sysfs.whole_disk(path)) for path in paths)
+    blocks = [block for _, block in disks]
+    holders = stacking.holders(blocks)
+    members = finding.members_of(disks)
+    arrays = finding.arrays(disks, holders, members)
+    return StorageFacts(
+        disks=tuple(facts for facts, _ in disks),
+        holders=holders,
+        arrays=arrays,
+        groups=finding.groups(blocks, members, arrays),
+    )
+
+
+def plan(
+    storage: Storage, facts: StorageFacts, *, existing: Existing = Existing.MATCH, take_apart: bool = False
+) -> StoragePlan:
+    """Decide what becomes of some disks; nothing is touched.
+
+    Args:
+        storage: what they are to look like, in the order in which they were observed.
+        facts: what :func:`observe` returned.
+        existing: whether disks that already look so are left alone, which gives an empty plan.
+        take_apart: allow the plan to stop what runs upon the disks; it then names each in ``stops``.
+
+    Raises:
+        LayoutInvalid: the description contradicts itself, or the disks; lists every defect.
+        LayoutDoesNotFit, VolumesDoNotFit: a disk or a group is too small.
+        NameTaken: another group on the machine has the name of one of these.
+        DeviceBusy: something runs upon the disks that isn't to be stopped, is mounted, is of a kind that is never
+            stopped, or is also on another disk; names all of it.
+        TableLimit, DeviceReadOnly, PreservationRefused: as :func:`libironic_disk.partitioner.plan`.
+    """
+    existing = as_word(Existing, existing, "existing")
+    return planner.make_plan(storage, facts, seed=secrets.token_bytes(32), existing=existing, take_apart=take_apart)
+
+
+def apply(
+    wanted: StoragePlan,
+    *,
+    sink: EventSink = ignore,
+    cancel: Cancellation | None = None,
+    lock_timeout: float = LOCK_TIMEOUT,
+    lock_path: Path | None = None,
+) -> AppliedStorage:
+    """Make disks what was planned; arrays and volumes run afterwards.
+
+    Raises:
+        DiskError: those of :func:`stage`.
+        ProgramError: a file system couldn't be made; no disk holds a table.
+    """
+    switch = cancel or Cancellation()
+    with stage(wanted, sink=sink, cancel=switch, lock_timeout=lock_timeout, lock_path=lock_path) as storage:
+        make_filesystems(storage, sink=sink, cancel=switch)
+        storage.commit()
+        return AppliedStorage(plan=wanted, nodes=storage.nodes)
+
+
+@contextmanager
+def stage(
+    wanted: StoragePlan,
+    *,
+    sink: EventSink = ignore,
+    cancel: Cancellation | None = None,
+    lock_timeout: float = LOCK_TIMEOUT,
+    lock_path: Path | None = None,
+) -> Iterator[StagedStorage]:
+    """Give volumes to be filled while no disk holds a table, and lock all of the disks meanwhile.
+
+    Leaving the ``with`` without :meth:`StagedStorage.commit` stops what was made and leaves no disk that boots.
+
+    Raises:
+        ToolMissing: a program isn't installed. Nothing was written.
+        NotABlockDevice: one of them is a plain file, which is no disk any more when this ends. Nothing was written.
+        PlanOutdated: these aren't the disks that were planned for, or something else runs upon them. Nothing was
+            written.
+        DeviceBusy, DeviceLocked, DeviceReadOnly: a disk is used or can't be written. Nothing was written.
+        DeviceFailed, NodeMissing: the kernel refused something.
+        ProgramError: LVM or mdadm failed.
+        Cancelled: the caller wished so.
+    """
+    switch = cancel or Cancellation()
+    with leaving(DiskState.UNCHANGED), ExitStack() as stack:
+        for each in wanted.disks:
+            if each.kind is DiskKind.PLAIN_FILE and (wanted.arrays or wanted.groups):
+                raise NotABlockDevice(device=each.device, found="is a plain file, on which no volumes are made")
+        process.require((*making.required_tools(wanted), *filesystems.required_tools(_file_systems(wanted))))
+        disks = []
+        # In the order of their names: two callers with disks in common never wait for each other.
+        for each in sorted(wanted.disks, key=lambda disk: disk.device):
+            stack.enter_context(host_lock(each.device, lock_path, timeout=lock_timeout, cancel=switch))
+            progress = Progress()
+            stack.enter_context(labelled(progress))
+            disk = stack.enter_context(
+                held(
+                    each.device,
+                    each.kind,
+                    sector_size=each.topology.sector_size,
+                    lock_timeout=lock_timeout,
+                    cancel=switch,
+                )
+            )
+            disks.append((each, disk, progress))
+        _check(wanted, [(each, disk) for each, disk, _ in disks], switch)
+        for holder in wanted.stops:
+            with phase(sink, Phase.WIPE, str(holder)):
+                making.take_apart(holder)
+        if not wanted.is_empty:
+            for _, disk, _ in disks:
+                claims.check_unused(disk.block)
+        filled = {
+            each.device: stack.enter_context(filling(each, disk, progress, sink=sink, cancel=switch))
+            for each, disk, progress in disks
+        }
+        staged = tuple(filled[each.device] for each in wanted.disks)
+        with _volumes(wanted, filled, sink, switch) as nodes:
+            yield StagedStorage(plan=wanted, disks=staged, nodes=nodes)
+
+
+def make_filesystems(storage: StagedStorage, *, sink: EventSink = ignore, cancel: Cancellation | None = None) -> None:
+    """Make every file system and swap area that the plan names, on partitions, arrays and volumes.
+
+    Raises:
+        ProgramError: a program failed.
+        DeviceFailed: something else than what was made is found.
+        Cancelled: the caller wished so.
+    """
+    if storage.plan.is_empty:
+        return
+    for disk in storage.disks:
+        partitioner.make_filesystems(disk, sink=sink, cancel=cancel)
+    for name, contents in _contents(storage.plan):
+        if contents.filesystem is not None:
+            with phase(sink, Phase.FORMAT, f"{contents.filesystem} on {name}"):
+                filesystems.make(
+                    contents.filesystem,
+                    storage.nodes[name],
+                    label=contents.label,
+                    uuid=contents.filesystem_uuid,
+                    cancel=cancel,
+                )
+
+
+def stop(facts: StorageFacts) -> None:
+    """Stop every array and volume that runs upon some disks, as they were observed; what is on them stays.
+
+    Raises:
+        ProgramError: one of them can't be stopped, as it is mounted for example.
+    """
+    for holder in facts.holders:
+        making.stop(holder)
+
+
+def _contents(wanted: StoragePlan) -> Iterator[tuple[str, Contents]]:
+    for array in wanted.arrays:
+        yield array.name, array.contents
+    for group in wanted.groups:
+        for volume in group.volumes:
+            yield f"{group.name}/{volume.name}", volume.contents
+
+
+def _file_systems(wanted: StoragePlan) -> Iterator[FileSystem]:
+    if wanted.is_empty:
+        return
+    on_disks = (part.filesystem for disk in wanted.disks for part in disk.makes)
+    yield from (found for found in (*on_disks, *(each.filesystem for _, each in _contents(wanted))) if found)
+
+
+def _check(wanted: StoragePlan, disks: Sequence[tuple[Plan, HeldDisk]], cancel: Cancellation) -> None:
+    """Prove that nothing changed since the plan was made: neither the disks, nor what runs upon them."""
+    for each, disk in disks:
+        disk.check_same(each.fingerprint)
+        check_writable(each, disk.block)
+    if not wanted.is_empty:
+        now = stacking.holders([disk.block for _, disk in disks])
+        if {holder.node: holder for holder in now} != {holder.node: holder for holder in wanted.stops}:
+            planned, found = ([str(holder) for holder in each] for each in (wanted.stops, now))
+            difference = f"{', '.join(planned) or 'nothing'} ran upon it, and now {', '.join(found) or 'nothing'} does"
+            raise PlanOutdated(device=", ".join(each.device for each in wanted.disks), differences=(difference,))
+    cancel.check("checking the disks")
+
+
+@contextmanager
+def _volumes(
+    wanted: StoragePlan, filled: Mapping[str, StagedDisk], sink: EventSink, cancel: Cancellation
+) -> Iterator[dict[str, str]]:
+    """Make arrays and groups; unless all disks are finished in the end, stop them again."""
+    if wanted.is_empty:
+        yield _running(observe([disk.device for disk in wanted.disks]))
+        return
+    nodes: dict[str, str] = {}
+    blocks = [sysfs.whole_disk(disk.node) for disk in filled.values()]
+    try:
+        for array in wanted.arrays:
+            with phase(sink, Phase.PARTITION, f"array {array.name}"):
+                members = [filled[device].nodes[number] for device, number in array.members]
+                nodes[array.name] = making.make_array(array, members, cancel)
+        for group in wanted.groups:
+            with phase(sink, Phase.PARTITION, f"group {group.name}"):
+                members = [filled[device].nodes[number] for device, number in group.members]
+                made = making.make_group(group, [*members, *(nodes[name] for name in group.arrays)], cancel)
+                nodes |= {f"{group.name}/{name}": node for name, node in made.items()}
+        yield nodes
+    except BaseException as error:
+        try:
+            making.stop_all(blocks)
+        except DiskError as second:
+            add_aftermath(error, f"volumes still run: {second}")
+        raise
+    if not all(disk.is_finished for disk in filled.values()):
+        making.stop_all(blocks)
+
+
+def _running(facts: StorageFacts) -> dict[str, str]:
+    arrays = {array.name: array.node for array in facts.arrays if array.node}
+    volumes = {
+        f"{group.name}/{volume.name}": volume.node
+        for group in facts.groups
+        if not group.foreign
+        for volume in group.volumes
+        if volume.node
+    }
+    return arrays | volumes

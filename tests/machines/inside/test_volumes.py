@@ -1,0 +1,341 @@
+"""Mirrors and volume groups on real disks, as mdadm, LVM, sfdisk and blkid see them afterwards."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from libironic_disk import partitioner, volumes
+from libironic_disk.errors import (
+    Cancelled,
+    DeviceBusy,
+    DiskError,
+    DiskState,
+    LayoutInvalid,
+    NameTaken,
+    PlanOutdated,
+    ProgramFailed,
+)
+from libironic_disk.events import Cancellation, Event, Phase, PhaseStarted
+from libironic_disk.pure.disks.layout import FileSystem, Layout, PartitionSpec
+from libironic_disk.pure.disks.planning import Existing
+from libironic_disk.pure.disks.presets import root
+from libironic_disk.pure.disks.sizes import Percent, Remaining, mib
+from libironic_disk.pure.roles import Role
+from libironic_disk.pure.tables.model import TableKind
+from libironic_disk.pure.volumes.drawing import as_text
+from libironic_disk.pure.volumes.storage import ArrayMetadata, ArraySpec, GroupSpec, Storage, VolumeSpec
+from libironic_disk.units import MIB
+from tests.support import oracles
+from tests.support.disks import mounted
+from tests.support.machinedisks import blank
+from tests.support.oracles import output
+from tests.support.udevd import settle
+
+pytestmark = pytest.mark.inside
+
+SEED = b"volumes"
+PLAIN = Layout(table=TableKind.GPT, partitions=(root(),))
+
+
+@pytest.fixture
+def pair() -> Iterator[list[str]]:
+    """Two blank disks with sectors of 512 bytes."""
+    yield from _disks("nvme-512", "virtio-512")
+
+
+@pytest.fixture
+def large_sectors() -> Iterator[list[str]]:
+    """Two blank disks with sectors of 4096 bytes."""
+    yield from _disks("nvme-4096", "virtio-4096")
+
+
+def _disks(*serials: str) -> Iterator[list[str]]:
+    disks = [blank(serial) for serial in serials]
+    yield disks
+    settle()
+    volumes.stop(volumes.observe(disks))
+    for serial in serials:
+        blank(serial)
+
+
+def esp(size: int) -> PartitionSpec:
+    return PartitionSpec(role=Role.ESP, size=mib(size), member_of="efi")
+
+
+def part_of(name: str, role: Role, size: int | None = None) -> PartitionSpec:
+    return PartitionSpec(role=role, name=f"for-{name}", size=Remaining() if size is None else mib(size), member_of=name)
+
+
+def group_on(disks: int, name: str = "vg0", **changes: object) -> Storage:
+    """Return a group on as many disks, with a volume of each kind of size."""
+    volumes_of_it = (
+        VolumeSpec(name="root", size=mib(129), role=Role.ROOT, filesystem=FileSystem.EXT4, label="root"),
+        VolumeSpec(name="sw-ap", size=Percent(share=10), role=Role.SWAP, filesystem=FileSystem.SWAP),
+        VolumeSpec(name="data", size=Remaining(), filesystem=FileSystem.XFS, mount_point="/srv"),
+    )
+    layout = Layout(table=TableKind.GPT, partitions=(part_of(name, Role.LVM),))
+    storage = Storage(disks=(layout,) * disks, groups=(GroupSpec(name=name, volumes=volumes_of_it),), seed=SEED)
+    return replace(storage, **changes)  # type: ignore[arg-type]
+
+
+def mirrors(metadata: ArrayMetadata) -> Storage:
+    """Return a mirrored ESP and a mirrored root."""
+    layout = Layout(table=TableKind.GPT, partitions=(esp(280), part_of("system", Role.RAID)))
+    arrays = (
+        ArraySpec(
+            name="efi", metadata=ArrayMetadata.AT_THE_END, role=Role.ESP, filesystem=FileSystem.VFAT, label="ESP"
+        ),
+        ArraySpec(name="system", metadata=metadata, role=Role.ROOT, filesystem=FileSystem.EXT4, label="system"),
+    )
+    return Storage(disks=(layout, layout), arrays=arrays, seed=SEED)
+
+
+def group_on_mirror() -> Storage:
+    layout = Layout(table=TableKind.GPT, partitions=(part_of("mirror", Role.RAID),))
+    group = GroupSpec(
+        name="vg-m", volumes=(VolumeSpec(name="root", size=Remaining(), role=Role.ROOT, filesystem=FileSystem.EXT4),)
+    )
+    array = ArraySpec(name="mirror", member_of="vg-m")
+    return Storage(disks=(layout, layout), arrays=(array,), groups=(group,), seed=SEED)
+
+
+def applied(storage: Storage, disks: list[str], *, take_apart: bool = False) -> volumes.AppliedStorage:
+    plan = volumes.plan(storage, volumes.observe(disks), take_apart=take_apart)
+    assert as_text(plan)
+    done = volumes.apply(plan)
+    settle()
+    return done
+
+
+def report(program: str, kind: str, columns: str) -> list[dict[str, str]]:
+    said = output(program, "--reportformat", "json", "--units", "b", "--nosuffix", "-o", columns)
+    rows: list[dict[str, str]] = json.loads(said)["report"][0][kind]
+    return rows
+
+
+def detail(node: str) -> dict[str, str]:
+    lines = output("mdadm", "--detail", "--export", node).splitlines()
+    return dict(line.split("=", 1) for line in lines)
+
+
+def nothing_runs(disks: list[str]) -> bool:
+    return not volumes.observe(disks).holders
+
+
+@contextmanager
+def foreign_group(disk: str, name: str) -> Iterator[None]:
+    """Have somebody else's group on a disk, and assert that not one byte of it is another afterwards."""
+    for argv in (
+        ("pvcreate", "-y", disk),
+        ("vgcreate", name, disk),
+        ("lvcreate", "-y", "-L", "64M", "-n", "old", name),
+    ):
+        output(*argv)
+    output("mkfs.ext4", "-q", f"/dev/mapper/{name}-old")
+    settle()
+    before = digest(disk)
+    try:
+        yield
+        assert digest(disk) == before
+    finally:
+        output("vgremove", "--force", "--yes", name)
+        output("pvremove", "--yes", disk)
+
+
+def digest(disk: str) -> str:
+    output("blockdev", "--flushbufs", disk)
+    with Path(disk).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def test_a_group_on_two_disks(pair: list[str], tmp_path: Path) -> None:
+    storage = group_on(2)
+    plan = volumes.plan(storage, volumes.observe(pair))
+    done = volumes.apply(plan)
+    settle()
+    (group,) = report("vgs", "vg", "vg_name,vg_extent_size,vg_size,pv_count,lv_count")
+    assert group["vg_name"] == "vg0"
+    assert (group["pv_count"], group["lv_count"]) == ("2", "3")
+    assert int(group["vg_size"]) == plan.groups[0].size
+    (wanted,) = plan.groups
+    sizes = {row["lv_name"]: int(row["lv_size"]) for row in report("lvs", "lv", "lv_name,lv_size")}
+    assert sizes == {volume.name: volume.size for volume in wanted.volumes}
+    assert sizes["root"] == 132 * MIB
+    assert sizes["sw-ap"] == wanted.size // 10 // (4 * MIB) * (4 * MIB)
+    assert sum(sizes.values()) == wanted.size
+    for volume in wanted.volumes:
+        found = oracles.blkid(done.nodes[f"vg0/{volume.name}"])
+        assert (found["TYPE"], found["UUID"]) == (volume.contents.filesystem, volume.contents.filesystem_uuid)
+    with mounted(done.nodes["vg0/data"], tmp_path / "data") as where:
+        (where / "file").write_text("contents")
+    for disk in pair:
+        (row,) = oracles.sfdisk(disk).rows
+        assert row.type_id == "e6d6d379-f507-44c2-a23c-238f2a3df928"
+        oracles.check_gpt(disk)
+    again = volumes.plan(storage, volumes.observe(pair))
+    assert again.is_empty
+    assert volumes.apply(again).nodes == done.nodes
+    # Without a seed, what is there keeps its identity.
+    assert volumes.plan(replace(storage, seed=None), volumes.observe(pair)).is_empty
+    other = group_on(2, groups=(GroupSpec(name="vg0"),))
+    with pytest.raises(DeviceBusy, match="logical volume vg0-root"):
+        volumes.plan(other, volumes.observe(pair))
+
+
+@pytest.mark.parametrize("metadata", ArrayMetadata)
+def test_a_mirrored_esp_and_root(pair: list[str], metadata: ArrayMetadata, tmp_path: Path) -> None:
+    storage = mirrors(metadata)
+    plan = volumes.plan(storage, volumes.observe(pair))
+    done = volumes.apply(plan)
+    settle()
+    for array in plan.arrays:
+        found = detail(done.nodes[array.name])
+        assert (found["MD_LEVEL"], found["MD_METADATA"]) == ("raid1", array.metadata)
+        assert (found["MD_DEVICES"], found["MD_UUID"]) == ("2", array.uuid)
+        assert int(output("blockdev", "--getsize64", done.nodes[array.name])) == array.size
+        probed = oracles.blkid(done.nodes[array.name])
+        assert (probed["TYPE"], probed["LABEL"]) == (array.contents.filesystem, array.contents.label)
+    with mounted(done.nodes["efi"], tmp_path / "efi") as where:
+        (where / "file").write_text("for firmware")
+    assert volumes.plan(storage, volumes.observe(pair)).is_empty
+    volumes.stop(volumes.observe(pair))
+    for disk in pair:
+        first, second = oracles.sfdisk(disk).rows
+        assert first.type_id == "c12a7328-f81f-11d2-ba4b-00a0c93ec93b"
+        assert second.type_id == "a19d880f-05fc-4d3b-a006-743f0f84911e"
+        # Firmware knows nothing of arrays: to it each member is a FAT file system.
+        offset = first.start * 512
+        assert output("mtype", "-i", f"{disk}@@{offset}", "::/file") == "for firmware"
+
+
+def test_a_group_on_a_mirror_with_large_sectors(large_sectors: list[str]) -> None:
+    storage = group_on_mirror()
+    plan = volumes.plan(storage, volumes.observe(large_sectors))
+    done = volumes.apply(plan)
+    settle()
+    assert detail(done.nodes["mirror"])["MD_UUID"] == plan.arrays[0].uuid
+    (physical,) = report("pvs", "pv", "pv_name,vg_name,pv_size")
+    assert (physical["pv_name"], physical["vg_name"]) == (done.nodes["mirror"], "vg-m")
+    assert int(physical["pv_size"]) == plan.groups[0].size
+    assert oracles.blkid(done.nodes["vg-m/root"])["TYPE"] == "ext4"
+    assert volumes.plan(storage, volumes.observe(large_sectors)).is_empty
+
+
+def test_what_runs_is_taken_apart_only_by_steps_of_the_plan(pair: list[str], tmp_path: Path) -> None:
+    applied(group_on_mirror(), pair)
+    plain = Storage(disks=(PLAIN, PLAIN))
+    with pytest.raises(DeviceBusy) as busy:
+        volumes.plan(plain, volumes.observe(pair))
+    assert [user.split(" (")[0] for user in busy.value.users] == ["logical volume vg--m-root", "array md127"]
+    with pytest.raises(DeviceBusy):
+        partitioner.apply(partitioner.plan(PLAIN, partitioner.observe(pair[0])))
+    facts = volumes.observe(pair)
+    used = tmp_path / "used"
+    with mounted(facts.holders[0].node, used), pytest.raises(DeviceBusy, match=f"mounted on {used}"):
+        volumes.plan(plain, volumes.observe(pair), take_apart=True)
+    plan = volumes.plan(plain, volumes.observe(pair), take_apart=True)
+    assert [step.name for step in plan.stops] == ["vg--m-root", "md127"]
+    assert "stops logical volume vg--m-root" in as_text(plan)
+    volumes.apply(plan)
+    settle()
+    assert nothing_runs(pair)
+    for disk in pair:
+        (row,) = oracles.sfdisk(disk).rows
+        assert output("wipefs", "--noheadings", f"{disk}p1" if disk[-1].isdigit() else f"{disk}1") == ""
+        assert row.start == 2048
+    assert report("pvs", "pv", "pv_name") == []
+
+
+def test_a_plan_is_outdated_when_something_else_runs(pair: list[str]) -> None:
+    facts = volumes.observe(pair)
+    early = volumes.plan(group_on(2), facts)
+    applied(group_on(2), pair)
+    plan = volumes.plan(Storage(disks=(PLAIN, PLAIN)), volumes.observe(pair), take_apart=True)
+    with pytest.raises(PlanOutdated):
+        volumes.apply(early)
+    volumes.stop(volumes.observe(pair))
+    with pytest.raises(PlanOutdated, match="ran upon it, and now nothing does") as outdated:
+        volumes.apply(plan)
+    assert outdated.value.disk is DiskState.UNCHANGED
+
+
+def test_a_group_elsewhere_is_never_touched(pair: list[str]) -> None:
+    ours, theirs = pair
+    with foreign_group(theirs, "taken"):
+        with pytest.raises(NameTaken) as taken:
+            volumes.plan(group_on(1, "taken"), volumes.observe([ours]))
+        assert taken.value.users == (theirs,)
+        applied(group_on(1), [ours])
+        plan = volumes.plan(Storage(disks=(PLAIN,)), volumes.observe([ours]), take_apart=True)
+        assert {step.name for step in plan.stops} == {"vg0-root", "vg0-sw--ap", "vg0-data"}
+        volumes.apply(plan)
+        settle()
+        assert [row["vg_name"] for row in report("vgs", "vg", "vg_name")] == ["taken"]
+
+
+def test_a_group_that_is_also_elsewhere_is_left_whole(pair: list[str]) -> None:
+    ours, theirs = pair
+    applied(group_on(2), pair)
+    for running in (True, False):
+        with pytest.raises(DeviceBusy, match=f"is also on {theirs}"):
+            volumes.plan(Storage(disks=(PLAIN,)), volumes.observe([ours]), take_apart=True)
+        if running:
+            volumes.stop(volumes.observe(pair))
+
+
+def test_a_volume_that_cannot_be_made_leaves_nothing(pair: list[str]) -> None:
+    storage = group_on(2)
+    plan = volumes.plan(storage, volumes.observe(pair))
+    # LVM's own reading of a size is stricter than what a changed plan says.
+    group = replace(plan.groups[0], volumes=(replace(plan.groups[0].volumes[0], size=plan.groups[0].size * 2),))
+    with pytest.raises(ProgramFailed) as failed:
+        volumes.apply(replace(plan, groups=(group,)))
+    assert failed.value.disk is DiskState.UNBOOTABLE
+    assert nothing_runs(pair)
+    assert not any(oracles.has_table(disk) for disk in pair)
+
+
+@pytest.mark.parametrize("during", [Phase.PARTITION, Phase.FORMAT])
+def test_cancelling_leaves_nothing(pair: list[str], during: Phase) -> None:
+    cancel = Cancellation()
+
+    def sink(event: Event) -> None:
+        if isinstance(event, PhaseStarted) and event.phase is during and "vg-m" in event.detail:
+            cancel.cancel()
+
+    plan = volumes.plan(group_on_mirror(), volumes.observe(pair))
+    with pytest.raises(Cancelled):
+        volumes.apply(plan, cancel=cancel, sink=sink)
+    assert nothing_runs(pair)
+    assert not any(oracles.has_table(disk) for disk in pair)
+    with suppress(DiskError):
+        volumes.apply(plan)
+
+
+def test_a_path_of_a_multipath_map_is_refused_by_name(pair: list[str]) -> None:
+    disk, _ = pair
+    sectors = output("blockdev", "--getsz", disk).strip()
+    table = f"0 {sectors} linear {disk} 0"
+    output("dmsetup", "create", "mpatha", "--uuid", "mpath-3600", "--table", table)
+    try:
+        settle()
+        plan = partitioner.plan(PLAIN, partitioner.observe(disk))
+        with pytest.raises(DeviceBusy, match="the multipath map mpatha"):
+            partitioner.apply(plan)
+        with pytest.raises(DeviceBusy, match=r"multipath map mpatha .* is never taken apart"):
+            volumes.plan(Storage(disks=(PLAIN,)), volumes.observe([disk]), take_apart=True)
+    finally:
+        output("dmsetup", "remove", "--retry", "mpatha")
+
+
+def test_members_with_sectors_of_two_sizes_are_refused(pair: list[str], large_sectors: list[str]) -> None:
+    disks = [pair[0], large_sectors[0]]
+    with pytest.raises(LayoutInvalid, match="sectors of different size"):
+        volumes.plan(group_on(2), volumes.observe(disks), existing=Existing.REPLACE)
