@@ -275,23 +275,23 @@ def parse_deploy_report(serial: str) -> DeployReport | None:
     )
 
 
-def build_partition_image(cache: Path, *, log: Log = print) -> DebianImage:
-    """Return the image, building it first if the cache has none of this recipe."""
-    recipe = _recipe_hash()
+def build_partition_image(cache: Path, *, more: Sequence[str] = (), log: Log = print) -> DebianImage:
+    """Return the image, with ``more`` packages in it, building it first if the cache has none of this recipe."""
+    recipe = _recipe_hash(more)
     home = cache / f"debian-12-{recipe[:12]}"
     cache.mkdir(parents=True, exist_ok=True)
     with locked(cache / "debian-12.lock"):
         if not home.exists():
             with tempfile.TemporaryDirectory(prefix=".building-", dir=cache) as work:
-                _build(Path(work), root_uuid=str(uuid.UUID(recipe[:32], version=4)), log=log)
+                _build(Path(work), more, root_uuid=str(uuid.UUID(recipe[:32], version=4)), log=log)
                 (Path(work) / "image").rename(home)
     return _load(home)
 
 
-def _build(work: Path, *, root_uuid: str, log: Log) -> None:
+def _build(work: Path, more: Sequence[str], *, root_uuid: str, log: Log) -> None:
     tree, image = work / "tree", work / "image"
     image.mkdir()
-    _make_tree(work, tree, log)
+    _make_tree(work, tree, more, log)
 
     kernel = max((tree / "boot").glob("vmlinuz-*"))
     version = kernel.name.removeprefix("vmlinuz-")
@@ -311,7 +311,7 @@ def _build(work: Path, *, root_uuid: str, log: Log) -> None:
     (image / "image.json").write_text(json.dumps(facts, indent=2))
 
 
-def _make_tree(work: Path, tree: Path, log: Log) -> None:
+def _make_tree(work: Path, tree: Path, more: Sequence[str], log: Log) -> None:
     early, late, apt_conf = work / "early.tar", work / "late.tar", work / "90machine"
     _write_tar(early, EARLY_FILES)
     _write_tar(late, LATE_FILES)
@@ -321,7 +321,7 @@ def _make_tree(work: Path, tree: Path, log: Log) -> None:
         [
             "mmdebstrap",
             "--variant=minbase",
-            f"--include={','.join(PACKAGES)}",
+            f"--include={','.join((*PACKAGES, *more))}",
             *(f"--dpkgopt=path-exclude={pattern}" for pattern in NOT_UNPACKED),
             f"--setup-hook=copy-in {apt_conf} /etc/apt/apt.conf.d",
             f"--essential-hook=tar-in {early} /",
@@ -361,9 +361,9 @@ def _size_for(tree: Path) -> int:
     return -(-int(blocks * 4096 * 1.2 + 32 * MIB) // MIB) * MIB
 
 
-def _recipe_hash() -> str:
-    """Anything here that changes the image changes this: the recipe is this whole file."""
-    return hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
+def _recipe_hash(more: Sequence[str]) -> str:
+    """Anything here that changes the image changes this: the recipe is this whole file, and what is added to it."""
+    return hashlib.sha256(Path(__file__).read_bytes() + " ".join(more).encode()).hexdigest()
 
 
 def _load(home: Path) -> DebianImage:

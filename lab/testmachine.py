@@ -112,15 +112,21 @@ DISKS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunningMachine:
-    """A running machine: its console, and the folder that it shares with the host."""
+    """A running machine: its console, the folder that it shares with the host, its disks' files by serial number."""
 
     console: Machine
     share: Path
+    disks: Mapping[str, Path]
 
 
 @contextmanager
 def running(
-    argv: Sequence[str], *, files: Mapping[str, str] | None = None, memory_mib: int = 3072, log: Log = print
+    argv: Sequence[str],
+    *,
+    files: Mapping[str, str] | None = None,
+    disks: Sequence[Disk] = DISKS,
+    memory_mib: int = 3072,
+    log: Log = print,
 ) -> Iterator[RunningMachine]:
     """Boot the machine and run a program in it, in this checkout; the machine is off when the ``with`` ends.
 
@@ -128,6 +134,7 @@ def running(
         argv: the program. Its exit status is the shared file :data:`STATUS` when it has ended, and then the machine
             turns itself off.
         files: what the shared folder is to have from the beginning, names and texts.
+        disks: the machine's disks, which are gone when the ``with`` ends.
         memory_mib: the machine's memory, which all that it writes has to fit in.
         log: is told of what takes long.
     """
@@ -156,16 +163,16 @@ def running(
             *_shared("share", share, ""),
             *stack.enter_context(uefi()),
         ]
-        for number, disk in enumerate(DISKS):
-            file = folder / f"disk{number}"
-            with file.open("wb") as blank:
+        made = {disk.serial: folder / f"disk-{disk.serial}" for disk in disks}
+        for number, disk in enumerate(disks):
+            with made[disk.serial].open("wb") as blank:
                 blank.truncate(disk.size)
             arguments += [
                 "-drive",
-                f"if=none,id=disk{number},format=raw,file={file}",
+                f"if=none,id=disk{number},format=raw,file={made[disk.serial]}",
                 *disk.arguments.format(drive=f"disk{number}").split(),
             ]
-        yield RunningMachine(console=stack.enter_context(started(arguments)), share=share)
+        yield RunningMachine(console=stack.enter_context(started(arguments)), share=share, disks=made)
 
 
 def _shared(tag: str, path: Path, options: str) -> tuple[str, ...]:

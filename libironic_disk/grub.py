@@ -65,6 +65,7 @@ class BootPlan:
     """How a disk is going to boot.
 
     ``core_room`` is where a BIOS finds GRUB's core image, in bytes of the disk; None under UEFI, where it is a file.
+    ``volume`` is GRUB's name of the logical volume or mirror that the root file system is on; empty for a partition.
     """
 
     device: str
@@ -76,6 +77,7 @@ class BootPlan:
     kernel_parameters: KernelParameters
     timeout: int
     serial: SerialConsole | None
+    volume: str = ""
 
     def __str__(self) -> str:
         """Return the plan in one sentence."""
@@ -125,6 +127,7 @@ def plan_boot(
     kernel_parameters: KernelParameters | None = None,
     timeout: int = 5,
     serial: SerialConsole | None = None,
+    volume: str = "",
 ) -> BootPlan:
     """Decide how the disk is to boot, and check that it can; nothing is written.
 
@@ -140,6 +143,9 @@ def plan_boot(
         kernel_parameters: added to ``root=`` and ``ro``; a ``root=``, ``ro`` or ``rw`` among them takes their place.
         timeout: seconds for which the menu waits.
         serial: a serial port on which GRUB shows its menu too.
+        volume: GRUB's name of the logical volume or mirror that the root file system will be on
+            (:meth:`libironic_disk.StoragePlan.grub_name`); empty for a partition. The image's initial RAM disk has to
+            start the volume by itself.
 
     Raises:
         LayoutInvalid: there is no such firmware, architecture or table.
@@ -165,7 +171,7 @@ def plan_boot(
             grub_image.require(platform)
         case Firmware.BIOS:
             room = _core_room(device, table, sector_size, first_partition_start, bios_boot)
-            _check_core_fits(device, platform, room)
+            _check_core_fits(device, platform, room, volume)
         case _:
             assert_never(firmware)
     return BootPlan(
@@ -178,6 +184,7 @@ def plan_boot(
         kernel_parameters=parameters,
         timeout=timeout,
         serial=serial,
+        volume=volume,
     )
 
 
@@ -216,8 +223,9 @@ def _core_room(
             assert_never(table)
 
 
-def _check_core_fits(device: str, platform: Platform, room: ByteRange) -> None:
-    sample = grub_image.core_image(platform, grubcfg.early_config("00000000-0000-4000-8000-000000000000"))
+def _check_core_fits(device: str, platform: Platform, room: ByteRange, volume: str) -> None:
+    early = grubcfg.early_config("00000000-0000-4000-8000-000000000000", volume=volume)
+    sample = grub_image.core_image(platform, early, volumes=bool(volume))
     wanted = len(sample) + _CORE_SLACK
     if wanted > room.size:
         where = "the gap before the first partition" if room.start == SECTOR else "the BIOS boot partition"
@@ -253,7 +261,8 @@ def install(
     target = _loader_node(plan, bios_boot_node, esp_node)
     if root.filesystem not in ROOT_FILE_SYSTEMS:
         raise BootImpossible(device=plan.device, reason=f"GRUB is not set up here to read {root.filesystem}")
-    core = grub_image.core_image(plan.platform, grubcfg.early_config(root.uuid))
+    early = grubcfg.early_config(root.uuid, volume=plan.volume)
+    core = grub_image.core_image(plan.platform, early, volumes=bool(plan.volume))
     # GRUB reads a btrfs from its top, whatever the default subvolume is: this is what it will see.
     options = ("subvolid=5",) if root.filesystem is FileSystem.BTRFS else ()
     with mounted(root.node, root.filesystem, read_only=False, options=options) as descriptor:

@@ -201,6 +201,9 @@ def stage(
             )
             disks.append((each, disk, progress))
         _check(wanted, [(each, disk) for each, disk, _ in disks], switch)
+        if wanted.stops:
+            for _, _, progress in disks:
+                progress.state = DiskState.UNKNOWN
         for holder in wanted.stops:
             with phase(sink, Phase.WIPE, str(holder)):
                 making.take_apart(holder)

@@ -43,6 +43,8 @@ _ON: Final[Mapping[Platform, tuple[str, ...]]] = {
     Platform.X86_64_EFI: ("all_video", "minicmd"),
     Platform.ARM64_EFI: ("all_video", "minicmd"),
 }
+# What finds a file system on a logical volume or an array. Only there: it reads whatever any disk of the machine says.
+_FOR_VOLUMES: Final = ("diskfilter", "lvm", "mdraid1x")
 _TIMEOUT: Final = 60.0
 
 
@@ -58,15 +60,20 @@ def require(platform: Platform, *, modules: Path = MODULES_DIRECTORY) -> None:
         raise ToolMissing(tool=f"GRUB for {platform} ({directory})", package=_PACKAGES[platform])
 
 
-def core_image(platform: Platform, early_config: str, *, modules: Path = MODULES_DIRECTORY) -> bytes:
+def core_image(
+    platform: Platform, early_config: str, *, volumes: bool = False, modules: Path = MODULES_DIRECTORY
+) -> bytes:
     """Make GRUB's core with ``early_config`` inside: the loader of an ESP, or what a BIOS boot sector loads.
+
+    With ``volumes`` it finds file systems on logical volumes and mirrors too.
 
     Raises:
         ToolMissing: GRUB for this platform isn't installed here.
         ProgramError: grub-mkimage failed.
     """
     require(platform, modules=modules)
-    names = [name for name in (*_EVERYWHERE, *_ON[platform]) if (modules / platform / f"{name}.mod").is_file()]
+    wanted = (*_EVERYWHERE, *_ON[platform], *(_FOR_VOLUMES if volumes else ()))
+    names = [name for name in wanted if (modules / platform / f"{name}.mod").is_file()]
     with tempfile.TemporaryDirectory(prefix="libironic_disk-") as directory:
         config, image = Path(directory, "early.cfg"), Path(directory, "core.img")
         config.write_text(early_config)

@@ -116,19 +116,15 @@ def _group(
     volumes: Sequence[FoundVolume],
 ) -> FoundGroup:
     beneath = [os.makedev(int(row["pv_major"]), int(row["pv_minor"])) for row in rows if int(row["pv_major"]) >= 0]
-    strangers = [
-        node
-        for devno in beneath
-        if devno not in members and devno not in of_arrays
-        for node in stacking.foreign(sysfs.block_node(devno), ours)
-    ]
+    strangers = [stacking.foreign(sysfs.block_node(devno), ours) for devno in beneath]
     return FoundGroup(
         name=name,
         uuid=uuid,
         extent_size=int(rows[0]["vg_extent_size"]),
         members=tuple(sorted(members[devno] for devno in beneath if devno in members)),
         arrays=tuple(of_arrays[devno] for devno in beneath if devno in of_arrays),
-        foreign=tuple(dict.fromkeys(strangers)),
+        is_here=() in strangers,
+        foreign=tuple(dict.fromkeys(node for nodes in strangers for node in nodes)),
         volumes=tuple(volumes),
     )
 

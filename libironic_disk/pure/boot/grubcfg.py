@@ -22,6 +22,7 @@ MAX_COMMAND_LINE: Final = 2047
 
 _ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+:~-]{0,199}")
 _UUID: Final = re.compile(r"[0-9A-Za-z-]{1,64}")
+_VOLUME: Final = re.compile(r"(lvm|mduuid)/[A-Za-z0-9+_.-]+")
 _KEPT_IN_TITLES: Final = 120
 
 
@@ -97,15 +98,23 @@ def title(text: str) -> str:
     return "".join(c if c.isprintable() else " " for c in text).strip()[:_KEPT_IN_TITLES]
 
 
-def early_config(root_uuid: str) -> str:
+def early_config(root_uuid: str, *, volume: str = "") -> str:
     """Return the lines for the core image that find the file system with GRUB's directory.
 
     By UUID, because the disk's number isn't known until the firmware has counted its disks. They are read before
     GRUB's full script language is there: no quotes, no blocks.
+
+    Args:
+        root_uuid: the file system's.
+        volume: GRUB's name of the logical volume or mirror that it is on. To look there first is no mere hint: a drive
+            that fails while GRUB 2.06 looks for volumes, as an empty floppy drive does, makes it miss them all.
     """
     if not _UUID.fullmatch(root_uuid):
         raise ValueError(f"{root_uuid!r} is no file system UUID")
-    return f"search --no-floppy --fs-uuid --set=root {root_uuid}\nset prefix=($root){GRUB_DIRECTORY}\n"
+    if volume and not _VOLUME.fullmatch(volume):
+        raise ValueError(f"{volume!r} is no name of a volume")
+    hint = f"--hint={volume} " if volume else ""
+    return f"search --no-floppy --fs-uuid --set=root {hint}{root_uuid}\nset prefix=($root){GRUB_DIRECTORY}\n"
 
 
 def render(menu: Menu) -> str:

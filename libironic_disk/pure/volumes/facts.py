@@ -80,13 +80,25 @@ class FoundVolume:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoundGroup:
-    """A volume group; ``foreign`` names the nodes of its members that are on no disk of the request."""
+    """A volume group, and where it is.
+
+    Attributes:
+        name: not unique if two disks of different machines meet.
+        uuid: as LVM writes it.
+        extent_size: in bytes.
+        members: those of its members that are partitions of the disks.
+        arrays: the names of those that are arrays on them.
+        is_here: whether any member, of whatever kind, is on these disks alone.
+        foreign: the nodes of disks outside of the request that it is on.
+        volumes: its volumes.
+    """
 
     name: str
     uuid: str
     extent_size: int
     members: tuple[Member, ...]
     arrays: tuple[str, ...] = ()
+    is_here: bool = True
     foreign: tuple[str, ...] = ()
     volumes: tuple[FoundVolume, ...] = ()
 

@@ -211,7 +211,7 @@ def _obstacles(facts: StorageFacts) -> Iterator[str]:
 def _shared_groups(facts: StorageFacts) -> Iterator[str]:
     """Yield the groups that would lose a part of themselves, whether they run or not."""
     for group in facts.groups:
-        if group.foreign and (group.members or group.arrays):
+        if group.foreign and group.is_here:
             yield f"volume group {group.name} is also on {', '.join(group.foreign)}, which isn't among these disks"
 
 

@@ -76,3 +76,20 @@ class StoragePlan:
     def is_empty(self) -> bool:
         """Whether everything already is as it should be."""
         return all(disk.is_empty for disk in self.disks)
+
+    def grub_name(self, name: str) -> str:
+        """Return GRUB's name of an ``array`` or a ``group/volume``, for :func:`libironic_disk.grub.plan_boot`.
+
+        Raises:
+            KeyError: the plan has none of that name.
+        """
+        names = {array.name: f"mduuid/{array.uuid.replace(':', '')}" for array in self.arrays}
+        for group in self.groups:
+            for volume in group.volumes:
+                names[f"{group.name}/{volume.name}"] = f"lvm/{_mapped(group.name)}-{_mapped(volume.name)}"
+        return names[name]
+
+
+def _mapped(name: str) -> str:
+    """Return a name as device mapper and GRUB join it with another (lvm(8))."""
+    return name.replace("-", "--")

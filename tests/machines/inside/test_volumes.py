@@ -280,6 +280,19 @@ def test_a_group_elsewhere_is_never_touched(pair: list[str]) -> None:
         assert [row["vg_name"] for row in report("vgs", "vg", "vg_name")] == ["taken"]
 
 
+def test_a_group_on_whole_disks_that_is_also_elsewhere_is_left_whole(pair: list[str]) -> None:
+    ours, theirs = pair
+    output("pvcreate", "-y", *pair)
+    output("vgcreate", "whole", *pair)
+    settle()
+    try:
+        with pytest.raises(DeviceBusy, match=f"volume group whole is also on {theirs}"):
+            volumes.plan(Storage(disks=(PLAIN,)), volumes.observe([ours]), take_apart=True)
+    finally:
+        output("vgremove", "--yes", "whole")
+        output("pvremove", "--yes", *pair)
+
+
 def test_a_group_that_is_also_elsewhere_is_left_whole(pair: list[str]) -> None:
     ours, theirs = pair
     applied(group_on(2), pair)

@@ -101,3 +101,11 @@ def test_refuses_a_menu_that_would_boot_another_entry(ids: tuple[str, ...], defa
 def test_titles_are_one_short_line() -> None:
     assert title("  Debian\n\x1b[31m12\0 ") == "Debian  [31m12"
     assert len(title("x" * 1000)) == 120
+
+
+def test_early_config_looks_on_a_volume_first() -> None:
+    first, _ = early_config(UUID, volume="lvm/vg0-root").splitlines()
+    assert first == f"search --no-floppy --fs-uuid --set=root --hint=lvm/vg0-root {UUID}"
+    for wrong in ("vg0-root", "lvm/a b", "lvm/a\nhalt", "mduuid/"):
+        with pytest.raises(ValueError, match="no name of a volume"):
+            early_config(UUID, volume=wrong)

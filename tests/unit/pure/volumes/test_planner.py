@@ -257,7 +257,7 @@ def test_a_group_that_is_also_elsewhere_is_not_robbed() -> None:
 
 
 def test_the_name_of_a_group_elsewhere_is_taken() -> None:
-    other = FoundGroup(name="vg", uuid="x", extent_size=EXTENT, members=(), foreign=("/dev/other",))
+    other = FoundGroup(name="vg", uuid="x", extent_size=EXTENT, members=(), is_here=False, foreign=("/dev/other",))
     with pytest.raises(NameTaken, match="on /dev/other"):
         plan(GROUPED, replace(disks(GIB, GIB), groups=(other,)))
 
@@ -295,3 +295,14 @@ def test_a_plan_is_drawn_with_all_that_it_stops() -> None:
         "  volume root, 104 MiB: root, ext4 root",
     ):
         assert line in text.splitlines()
+
+
+def test_grub_finds_volumes_by_their_names_and_mirrors_by_their_identity() -> None:
+    wanted = plan(STACKED, disks(GIB, GIB))
+    assert wanted.grub_name("mirror") == "mduuid/" + wanted.arrays[0].uuid.replace(":", "")
+    assert wanted.grub_name("vg/root") == "lvm/vg-root"
+    (group,) = wanted.groups
+    renamed = replace(group, name="a-b", volumes=(replace(group.volumes[0], name="c-d"),))
+    assert replace(wanted, groups=(renamed,)).grub_name("a-b/c-d") == "lvm/a--b-c--d"
+    with pytest.raises(KeyError):
+        wanted.grub_name("root")
