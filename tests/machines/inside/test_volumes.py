@@ -189,7 +189,9 @@ def test_a_group_on_two_disks(pair: list[str], tmp_path: Path) -> None:
         volumes.plan(other, volumes.observe(pair))
 
 
-@pytest.mark.parametrize("metadata", ArrayMetadata)
+@pytest.mark.parametrize(
+    "metadata", [ArrayMetadata.AT_THE_END, pytest.param(ArrayMetadata.AT_THE_START, marks=pytest.mark.full)]
+)
 def test_a_mirrored_esp_and_root(pair: list[str], metadata: ArrayMetadata, tmp_path: Path) -> None:
     storage = mirrors(metadata)
     plan = volumes.plan(storage, volumes.observe(pair))
@@ -315,7 +317,7 @@ def test_a_volume_that_cannot_be_made_leaves_nothing(pair: list[str]) -> None:
     assert not any(oracles.has_table(disk) for disk in pair)
 
 
-@pytest.mark.parametrize("during", [Phase.PARTITION, Phase.FORMAT])
+@pytest.mark.parametrize("during", [Phase.PARTITION, pytest.param(Phase.FORMAT, marks=pytest.mark.full)])
 def test_cancelling_leaves_nothing(pair: list[str], during: Phase) -> None:
     cancel = Cancellation()
 
