@@ -20,7 +20,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from libironic_disk import filesystems, partitioner
-from libironic_disk.errors import DiskError, DiskState, NotABlockDevice, PlanOutdated, add_aftermath, leaving
+from libironic_disk.errors import (
+    DeviceBusy,
+    DiskError,
+    DiskState,
+    LayoutInvalid,
+    NotABlockDevice,
+    PlanOutdated,
+    add_aftermath,
+    leaving,
+)
 from libironic_disk.events import Cancellation, EventSink, Phase, ignore, phase
 from libironic_disk.machine import process
 from libironic_disk.machine.disks import claims, observing, sysfs
@@ -92,6 +101,7 @@ def observe(paths: Sequence[str], *, file_sector_size: int | None = None) -> Sto
     volume or an array that is stopped isn't.
 
     Raises:
+        LayoutInvalid: two paths lead to one disk.
         NotABlockDevice: a path names something else, or a partition.
         DeviceFailed: a disk can't be read.
         ProgramError: LVM or mdadm failed.
@@ -100,6 +110,8 @@ def observe(paths: Sequence[str], *, file_sector_size: int | None = None) -> Sto
         return StorageFacts(disks=tuple(observing.observe_file(path, sector_size=file_sector_size) for path in paths))
     disks = tuple((partitioner.observe(path), sysfs.whole_disk(path)) for path in paths)
     blocks = [block for _, block in disks]
+    if len({block.devno for block in blocks}) < len(blocks):
+        raise LayoutInvalid(problems=(f"two of {', '.join(paths)} are the same disk",))
     holders = stacking.holders(blocks)
     members = finding.members_of(disks)
     arrays = finding.arrays(disks, holders, members)
@@ -184,35 +196,18 @@ def stage(
             if each.kind is DiskKind.PLAIN_FILE and (wanted.arrays or wanted.groups):
                 raise NotABlockDevice(device=each.device, found="is a plain file, on which no volumes are made")
         process.require((*making.required_tools(wanted), *filesystems.required_tools(_file_systems(wanted))))
-        disks = []
         # In the order of their names: two callers with disks in common never wait for each other.
-        for each in sorted(wanted.disks, key=lambda disk: disk.device):
-            stack.enter_context(host_lock(each.device, lock_path, timeout=lock_timeout, cancel=switch))
-            progress = Progress()
-            stack.enter_context(labelled(progress))
-            disk = stack.enter_context(
-                held(
-                    each.device,
-                    each.kind,
-                    sector_size=each.topology.sector_size,
-                    lock_timeout=lock_timeout,
-                    cancel=switch,
-                )
-            )
-            disks.append((each, disk, progress))
-        _check(wanted, [(each, disk) for each, disk, _ in disks], switch)
-        if wanted.stops:
-            for _, _, progress in disks:
-                progress.state = DiskState.UNKNOWN
-        for holder in wanted.stops:
-            with phase(sink, Phase.WIPE, str(holder)):
-                making.take_apart(holder)
-        if not wanted.is_empty:
-            for _, disk, _ in disks:
-                claims.check_unused(disk.block)
+        disks = [
+            stack.enter_context(_locked(each, lock_timeout, lock_path, switch))
+            for each in sorted(wanted.disks, key=lambda disk: disk.device)
+        ]
+        _check(wanted, disks, switch)
+        _take_apart(wanted, disks, sink)
         filled = {
-            each.device: stack.enter_context(filling(each, disk, progress, sink=sink, cancel=switch))
-            for each, disk, progress in disks
+            each.plan.device: stack.enter_context(
+                filling(each.plan, each.disk, each.progress, sink=sink, cancel=switch)
+            )
+            for each in disks
         }
         staged = tuple(filled[each.device] for each in wanted.disks)
         with _volumes(wanted, filled, sink, switch) as nodes:
@@ -247,8 +242,12 @@ def stop(facts: StorageFacts) -> None:
     """Stop every array and volume that runs upon some disks, as they were observed; what is on them stays.
 
     Raises:
-        ProgramError: one of them can't be stopped, as it is mounted for example.
+        DeviceBusy: something else runs there too, or one is mounted or also on another disk; nothing is stopped.
+        ProgramError: one of them can't be stopped.
     """
+    obstacles = tuple(planner.obstacles(facts))
+    if obstacles:
+        raise DeviceBusy(device=", ".join(disk.path for disk in facts.disks), users=obstacles)
     for holder in facts.holders:
         making.stop(holder)
 
@@ -268,13 +267,49 @@ def _file_systems(wanted: StoragePlan) -> Iterator[FileSystem]:
     yield from (found for found in (*on_disks, *(each.filesystem for _, each in _contents(wanted))) if found)
 
 
-def _check(wanted: StoragePlan, disks: Sequence[tuple[Plan, HeldDisk]], cancel: Cancellation) -> None:
-    """Prove that nothing changed since the plan was made: neither the disks, nor what runs upon them."""
-    for each, disk in disks:
-        disk.check_same(each.fingerprint)
-        check_writable(each, disk.block)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _LockedDisk:
+    plan: Plan
+    disk: HeldDisk
+    progress: Progress
+
+
+@contextmanager
+def _locked(plan: Plan, lock_timeout: float, lock_path: Path | None, cancel: Cancellation) -> Iterator[_LockedDisk]:
+    progress = Progress()
+    with (
+        host_lock(plan.device, lock_path, timeout=lock_timeout, cancel=cancel),
+        labelled(progress),
+        held(
+            plan.device,
+            plan.kind,
+            sector_size=plan.topology.sector_size,
+            lock_timeout=lock_timeout,
+            cancel=cancel,
+        ) as disk,
+    ):
+        yield _LockedDisk(plan=plan, disk=disk, progress=progress)
+
+
+def _take_apart(wanted: StoragePlan, disks: Sequence[_LockedDisk], sink: EventSink) -> None:
+    """Stop what the plan says, and prove that nobody else uses the disks."""
+    for holder in wanted.stops:
+        for each in disks:
+            each.progress.state = DiskState.UNKNOWN
+        with phase(sink, Phase.WIPE, str(holder)):
+            making.take_apart(holder)
     if not wanted.is_empty:
-        now = stacking.holders([disk.block for _, disk in disks])
+        for each in disks:
+            claims.check_unused(each.disk.block)
+
+
+def _check(wanted: StoragePlan, disks: Sequence[_LockedDisk], cancel: Cancellation) -> None:
+    """Prove that nothing changed since the plan was made: neither the disks, nor what runs upon them."""
+    for each in disks:
+        each.disk.check_same(each.plan.fingerprint)
+        check_writable(each.plan, each.disk.block)
+    if not wanted.is_empty:
+        now = stacking.holders([each.disk.block for each in disks])
         if {holder.node: holder for holder in now} != {holder.node: holder for holder in wanted.stops}:
             planned, found = ([str(holder) for holder in each] for each in (wanted.stops, now))
             difference = f"{', '.join(planned) or 'nothing'} ran upon it, and now {', '.join(found) or 'nothing'} does"

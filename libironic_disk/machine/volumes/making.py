@@ -124,13 +124,14 @@ def stop(holder: Holder) -> None:
 
 
 def stop_all(disks: Sequence[BlockNode]) -> None:
-    """Stop everything that runs upon some disks.
+    """Stop every array and volume that runs upon some disks.
 
     Raises:
-        ProgramError: something can't be stopped.
+        ProgramError: one of them can't be stopped.
     """
     for holder in stacking.holders(disks):
-        stop(holder)
+        if holder.kind in (HolderKind.ARRAY, HolderKind.VOLUME):
+            stop(holder)
 
 
 def take_apart(holder: Holder) -> None:

@@ -194,12 +194,13 @@ def _check_holders(facts: StorageFacts, *, take_apart: bool) -> None:
     Raises:
         DeviceBusy: always if there is anything and it isn't to be taken apart.
     """
-    users = tuple(_obstacles(facts) if take_apart else facts.busy()) + tuple(_shared_groups(facts))
+    users = tuple(obstacles(facts) if take_apart else facts.busy()) + tuple(_shared_groups(facts))
     if users:
         raise DeviceBusy(device=", ".join(disk.path for disk in facts.disks), users=users)
 
 
-def _obstacles(facts: StorageFacts) -> Iterator[str]:
+def obstacles(facts: StorageFacts) -> Iterator[str]:
+    """Yield, in words, what runs upon some disks and is never stopped, and why."""
     for holder in facts.holders:
         if holder.kind not in _STOPPABLE:
             yield f"{holder} runs on {', '.join(holder.upon)} and is never taken apart"

@@ -346,8 +346,17 @@ def test_a_path_of_a_multipath_map_is_refused_by_name(pair: list[str]) -> None:
             partitioner.apply(plan)
         with pytest.raises(DeviceBusy, match=r"multipath map mpatha .* is never taken apart"):
             volumes.plan(Storage(disks=(PLAIN,)), volumes.observe([disk]), take_apart=True)
+        with pytest.raises(DeviceBusy, match="is never taken apart"):
+            volumes.stop(volumes.observe([disk]))
+        assert Path("/dev/mapper/mpatha").exists()
     finally:
         output("dmsetup", "remove", "--retry", "mpatha")
+
+
+def test_one_disk_under_two_names_is_refused(pair: list[str]) -> None:
+    (link,) = (path for path in Path("/dev/disk/by-id").iterdir() if path.resolve() == Path(pair[1]))
+    with pytest.raises(LayoutInvalid, match="are the same disk"):
+        volumes.observe([pair[1], str(link)])
 
 
 def test_members_with_sectors_of_two_sizes_are_refused(pair: list[str], large_sectors: list[str]) -> None:
