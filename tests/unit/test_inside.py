@@ -26,7 +26,7 @@ def running(argv, *, files):
             Path(share, name).write_text(text)
         argv = [word.replace(str(inside.SHARE), share) for word in argv]
         with subprocess.Popen(argv, stdout=subprocess.PIPE, bufsize=0) as process:
-            yield inside.RunningMachine(console=Machine(process, process.stdout), share=Path(share))
+            yield inside.RunningMachine(console=Machine(process, process.stdout), share=Path(share), disks={})
 
 
 def pytest_addoption(parser):
