@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, assert_never
@@ -13,11 +12,9 @@ import pyudev
 from libironic_disk.errors import DeviceFailed
 from libironic_disk.events import Cancellation
 from libironic_disk.machine import process
-from libironic_disk.machine.disks import blkid, disk_io, sysfs
-from libironic_disk.pure.disks.facts import Signature
+from libironic_disk.machine.disks import observing, sysfs
 from libironic_disk.pure.disks.layout import FileSystem
 from libironic_disk.pure.images.superblocks import NEEDED, file_system_size
-from libironic_disk.pure.ranges import ByteRange
 
 _TIMEOUT: Final = 1800.0
 _UDEV_CONTROL: Final = Path("/run/udev/control")
@@ -50,7 +47,7 @@ def make(filesystem: FileSystem, node: str, *, label: str, uuid: str, cancel: Ca
         Cancelled: the caller wished so.
     """
     process.run(*_command(filesystem, node, label, uuid), timeout=_TIMEOUT, cancel=cancel)
-    found = [(s.kind, s.label, s.uuid) for s in _signatures(node)]
+    found = [(s.kind, s.label, s.uuid) for s in observing.signatures_on(node)]
     if found != [(filesystem, label, uuid)]:
         raise DeviceFailed(device=node, action=f"making {filesystem} on", reason=f"found {found} afterwards")
 
@@ -93,7 +90,7 @@ def read(node: str) -> Probed | None:
     Raises:
         DeviceFailed: it can't be read, or holds several things at once.
     """
-    found = _signatures(node)
+    found = observing.signatures_on(node)
     if len(found) > 1:
         kinds = ", ".join(signature.kind for signature in found)
         raise DeviceFailed(device=node, action="probing", reason=f"it is {kinds} at the same time; wipe it first")
@@ -122,19 +119,6 @@ def _unescaped(text: str) -> str:
     """Undo udev's escapes: a backslash, an x and two hexadecimal digits stand for a byte."""
     head, *pieces = text.encode().split(b"\\x")
     return (head + b"".join(bytes([int(piece[:2], 16)]) + piece[2:] for piece in pieces)).decode(errors="replace")
-
-
-def _signatures(node: str) -> Sequence[Signature]:
-    try:
-        fd = os.open(node, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as error:
-        raise DeviceFailed(device=node, action="opening", reason=error.strerror or str(error)) from error
-    try:
-        disk_io.forget(fd)
-        whole = ByteRange(0, os.lseek(fd, 0, os.SEEK_END))
-        return blkid.signatures(fd, whole, device=node, sector_size=sysfs.sector_size(fd))
-    finally:
-        os.close(fd)
 
 
 def _command(filesystem: FileSystem, node: str, label: str, uuid: str) -> list[str]:

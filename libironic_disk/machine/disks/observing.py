@@ -105,6 +105,18 @@ def facts_of(
     )
 
 
+def signatures_on(node: str) -> tuple[Signature, ...]:
+    """Return every superblock on a device of any kind, as if it were a whole one.
+
+    Raises:
+        DeviceFailed: it can't be read.
+    """
+    with _opened(node) as fd:
+        disk_io.forget(fd)
+        whole = ByteRange(0, os.lseek(fd, 0, os.SEEK_END))
+        return blkid.signatures(fd, whole, device=node, sector_size=sysfs.sector_size(fd))
+
+
 def _signatures(fd: int, path: str, size: int, sector_size: int, table: FoundTable | None) -> Iterator[Signature]:
     inside: list[Signature] = []
     for part in table.partitions if table else ():

@@ -9,7 +9,7 @@ from typing import Final
 
 from libironic_disk.errors import NotABlockDevice, ToolMissing
 from libironic_disk.machine import process
-from libironic_disk.machine.disks import sysfs
+from libironic_disk.machine.disks import observing, sysfs
 from libironic_disk.machine.disks.sysfs import BlockNode
 from libironic_disk.machine.volumes import stacking
 from libironic_disk.pure.disks.facts import DiskFacts
@@ -137,7 +137,7 @@ def _volumes() -> Iterator[tuple[str, FoundVolume]]:
                 node = sysfs.block_node(os.makedev(int(row["lv_kernel_major"]), int(row["lv_kernel_minor"]))).node
             except NotABlockDevice:
                 node = ""
-        found = stacking.signatures(node) if node else ()
+        found = observing.signatures_on(node) if node else ()
         yield (
             row["vg_name"],
             FoundVolume(name=row["lv_name"], size=int(row["lv_size"]), node=node, signatures=found),

@@ -11,11 +11,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from libironic_disk.errors import DeviceFailed, NotABlockDevice
-from libironic_disk.machine.disks import blkid, claims, disk_io, sysfs
+from libironic_disk.errors import NotABlockDevice
+from libironic_disk.machine.disks import claims, observing, sysfs
 from libironic_disk.machine.disks.sysfs import BlockNode
-from libironic_disk.pure.disks.facts import Signature
-from libironic_disk.pure.ranges import ByteRange
 from libironic_disk.pure.volumes.facts import Holder, HolderKind
 
 _KINDS: Final = {
@@ -99,24 +97,6 @@ def kind_of(block: BlockNode) -> tuple[HolderKind, str]:
     return _KINDS.get(maker, HolderKind.OTHER), name
 
 
-def signatures(node: str) -> tuple[Signature, ...]:
-    """Return every superblock on a device.
-
-    Raises:
-        DeviceFailed: it can't be read.
-    """
-    try:
-        fd = os.open(node, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as error:
-        raise DeviceFailed(device=node, action="opening", reason=error.strerror or str(error)) from error
-    try:
-        disk_io.forget(fd)
-        whole = ByteRange(0, os.lseek(fd, 0, os.SEEK_END))
-        return blkid.signatures(fd, whole, device=node, sector_size=sysfs.sector_size(fd))
-    finally:
-        os.close(fd)
-
-
 def _holder(block: BlockNode, ours: set[int]) -> Holder:
     kind, name = kind_of(block)
     return Holder(
@@ -126,5 +106,5 @@ def _holder(block: BlockNode, ours: set[int]) -> Holder:
         upon=tuple(each.node for each in beneath(block)),
         foreign=foreign(block, ours),
         users=tuple(dict.fromkeys(claims.uses(with_partitions(block)))),
-        signatures=signatures(block.node),
+        signatures=observing.signatures_on(block.node),
     )
