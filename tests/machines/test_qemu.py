@@ -91,6 +91,8 @@ def test_a_machine_ends_with_the_process_that_started_it() -> None:
         assert owner.stdout is not None
         pid = int(owner.stdout.readline())
         assert is_alive(pid)
+        # Before that it is setpriv, which may not have asked for the signal yet.
+        assert until(lambda: Path(f"/proc/{pid}/comm").read_text().startswith("qemu"), within=10)
         owner.kill()
     try:
         assert until(lambda: not is_alive(pid), within=10)
