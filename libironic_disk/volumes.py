@@ -104,6 +104,7 @@ def observe(paths: Sequence[str], *, file_sector_size: int | None = None) -> Sto
         LayoutInvalid: two paths lead to one disk.
         NotABlockDevice: a path names something else, or a partition.
         DeviceFailed: a disk can't be read.
+        ToolMissing: there are volumes on the disks, and LVM or mdadm isn't installed.
         ProgramError: LVM or mdadm failed.
     """
     if file_sector_size is not None:
@@ -119,7 +120,7 @@ def observe(paths: Sequence[str], *, file_sector_size: int | None = None) -> Sto
         disks=tuple(facts for facts, _ in disks),
         holders=holders,
         arrays=arrays,
-        groups=finding.groups(blocks, members, arrays),
+        groups=finding.groups(disks, members, arrays),
     )
 
 
@@ -196,10 +197,10 @@ def stage(
             if each.kind is DiskKind.PLAIN_FILE and (wanted.arrays or wanted.groups):
                 raise NotABlockDevice(device=each.device, found="is a plain file, on which no volumes are made")
         process.require((*making.required_tools(wanted), *filesystems.required_tools(_file_systems(wanted))))
-        # In the order of their names: two callers with disks in common never wait for each other.
+        # In the order of their nodes: two callers with disks in common never wait for each other.
         disks = [
             stack.enter_context(_locked(each, lock_timeout, lock_path, switch))
-            for each in sorted(wanted.disks, key=lambda disk: disk.device)
+            for each in sorted(wanted.disks, key=lambda disk: Path(disk.device).resolve())
         ]
         _check(wanted, disks, switch)
         _take_apart(wanted, disks, sink)
@@ -242,14 +243,20 @@ def stop(facts: StorageFacts) -> None:
     """Stop every array and volume that runs upon some disks, as they were observed; what is on them stays.
 
     Raises:
-        DeviceBusy: something else runs there too, or one is mounted or also on another disk; nothing is stopped.
+        DeviceBusy: something else runs there too, or one is in use or also on another disk; nothing is stopped.
+        PlanOutdated: something else runs by now; nothing is stopped.
         ProgramError: one of them can't be stopped.
     """
     obstacles = tuple(planner.obstacles(facts))
     if obstacles:
         raise DeviceBusy(device=", ".join(disk.path for disk in facts.disks), users=obstacles)
+    now = stacking.holders([sysfs.whole_disk(disk.path) for disk in facts.disks])
+    if now != facts.holders:
+        difference = "what runs upon it isn't what was observed"
+        raise PlanOutdated(device=", ".join(disk.path for disk in facts.disks), differences=(difference,))
+    making.check_idle(facts.holders, ", ".join(disk.path for disk in facts.disks))
     for holder in facts.holders:
-        making.stop(holder)
+        making.stop(holder.kind, holder.node, holder.name)
 
 
 def _contents(wanted: StoragePlan) -> Iterator[tuple[str, Contents]]:
@@ -293,6 +300,7 @@ def _locked(plan: Plan, lock_timeout: float, lock_path: Path | None, cancel: Can
 
 def _take_apart(wanted: StoragePlan, disks: Sequence[_LockedDisk], sink: EventSink) -> None:
     """Stop what the plan says, and prove that nobody else uses the disks."""
+    making.check_idle(wanted.stops, ", ".join(each.plan.device for each in disks))
     for holder in wanted.stops:
         for each in disks:
             each.progress.state = DiskState.UNKNOWN
@@ -322,6 +330,9 @@ def _volumes(
     wanted: StoragePlan, filled: Mapping[str, StagedDisk], sink: EventSink, cancel: Cancellation
 ) -> Iterator[dict[str, str]]:
     """Make arrays and groups; unless all disks are finished in the end, stop them again."""
+    if wanted.is_empty and not (wanted.arrays or wanted.groups):
+        yield {}
+        return
     if wanted.is_empty:
         yield _running(observe([disk.device for disk in wanted.disks]))
         return
@@ -339,13 +350,24 @@ def _volumes(
                 nodes |= {f"{group.name}/{name}": node for name, node in made.items()}
         yield nodes
     except BaseException as error:
-        try:
-            making.stop_all(blocks)
-        except DiskError as second:
-            add_aftermath(error, f"volumes still run: {second}")
+        # A failure behind the commit belongs to the caller, and leaves finished disks and what runs on them alone.
+        if not _finished(filled):
+            try:
+                making.stop_all(blocks)
+            except (DiskError, OSError) as second:
+                add_aftermath(error, f"volumes still run: {second}")
         raise
-    if not all(disk.is_finished for disk in filled.values()):
+    if not _finished(filled):
         making.stop_all(blocks)
+
+
+def _finished(filled: Mapping[str, StagedDisk]) -> bool:
+    """Whether every disk is finished; if one isn't, the others don't stay so either."""
+    if all(disk.is_finished for disk in filled.values()):
+        return True
+    for disk in filled.values():
+        disk.revoke()
+    return False
 
 
 def _running(facts: StorageFacts) -> dict[str, str]:

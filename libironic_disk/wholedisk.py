@@ -271,6 +271,7 @@ def _stream(
             withheld,
             meter=Meter(sink, wanted.image.source.size, cancel),
             cancel=cancel,
+            spill_start=spans[0].end,
             spill_end=spans[-1].start,
         )
         if verify:

@@ -174,10 +174,10 @@ def topology(disk: BlockNode) -> Topology:
 def identity(disk: BlockNode) -> Identity:
     """Return what the kernel itself knows of who the disk is; the drivers keep it in different places."""
     return Identity(
-        model=_word(disk, "device/model"),
-        serial=_word(disk, "device/serial") or _word(disk, "serial"),
-        wwn=_word(disk, "wwid") or _word(disk, "device/wwid"),
-        sequence=_word(disk, "diskseq"),
+        model=word(disk, "device/model"),
+        serial=word(disk, "device/serial") or word(disk, "serial"),
+        wwn=word(disk, "wwid") or word(disk, "device/wwid"),
+        sequence=word(disk, "diskseq"),
     )
 
 
@@ -203,10 +203,11 @@ def mapping(directory: Path) -> tuple[str, str] | None:
 
 
 def _number(disk: BlockNode, attribute: str) -> int:
-    return int(_word(disk, attribute) or 0)
+    return int(word(disk, attribute) or 0)
 
 
-def _word(disk: BlockNode, attribute: str) -> str:
+def word(disk: BlockNode, attribute: str) -> str:
+    """Return an attribute's text; empty if there is none, or the device is gone."""
     try:
         return (disk.directory / attribute).read_text(errors="replace").strip()
     except OSError:

@@ -60,6 +60,7 @@ def stream(
     meter: Meter,
     cancel: Cancellation | None,
     stash_budget: int = STASH_BUDGET,
+    spill_start: int = 0,
     spill_end: int | None = None,
 ) -> Streamed:
     """Write a raw or qcow2 image, check that it was the right one, and wait until the target has it.
@@ -70,6 +71,7 @@ def stream(
         meter: told how far it is.
         cancel: ends what waits for a server; the meter asks it too.
         stash_budget: bytes of memory for what comes before the table that says where it belongs.
+        spill_start: nothing before this byte of the target may be used for that, however small the image's disk is.
         spill_end: what is before this byte of the target may be used where that isn't enough: first what is behind the
             image, which is zeros afterwards, then what the image itself hasn't filled yet; None for all of the target,
             0 for nothing.
@@ -92,9 +94,9 @@ def stream(
             size = _copy(reading, workers, target)
         else:
             size = image.header.virtual_size
-            room = ByteRange(_NEVER_LENT, target.capacity if spill_end is None else spill_end)
+            room = ByteRange(spill_start, target.capacity if spill_end is None else spill_end)
             decoder = _decoder(image, image.header, stash_budget, room)
-            tail_start = align_up(size, image.header.cluster_size)
+            tail_start = _tail_start(image.header, room)
             decoding = Decoding(decoder, reading.source, workers, target, tail_start=tail_start)
             decoding.run(_ending(reading))
             spilled = decoding.spilled
@@ -158,12 +160,17 @@ def _copy(reading: ImageReading, workers: Workers, target: Writable) -> int:
     return size
 
 
+def _tail_start(header: Header, room: ByteRange) -> int:
+    """Return from where on clusters may wait behind the image."""
+    return align_up(max(header.virtual_size, room.start), header.cluster_size)
+
+
 def _decoder(image: InspectedImage, header: Header, budget: int, room: ByteRange) -> Decoder:
     # What is unpacked on the way has one order, and its length is known when it has ended.
     packed = image.compression is not None
     size = None if packed else image.source.size
-    tail = ByteRange(align_up(header.virtual_size, header.cluster_size), room.end)
-    lent = ByteRange(room.start, min(room.end, header.virtual_size - _NEVER_LENT))
+    tail = ByteRange(_tail_start(header, room), room.end)
+    lent = ByteRange(max(room.start, _NEVER_LENT), min(room.end, header.virtual_size - _NEVER_LENT))
     return Decoder(
         header,
         image=image.name,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from typing import Final
 
 from libironic_disk.errors import NotABlockDevice, ToolMissing
@@ -16,15 +18,22 @@ from libironic_disk.pure.disks.facts import DiskFacts
 from libironic_disk.pure.volumes.facts import FoundArray, FoundGroup, FoundVolume, Holder, HolderKind, Member
 
 _TIMEOUT: Final = 120.0
+_MISSING: Final = "a missing device"
 _MEMBER: Final = "linux_raid_member"
-_JSON: Final = ("--reportformat", "json", "--units", "b", "--nosuffix")
+_PHYSICAL: Final = "LVM2_member"
+# All devices, whatever the machine's list of those that LVM works with says: what isn't on it may be robbed as well.
+_JSON: Final = (
+    *("--reportformat", "json", "--units", "b", "--nosuffix"),
+    *("--config", "devices/use_devicesfile=0"),
+)
 _COLUMNS: Final = "pv_major,pv_minor,vg_name,vg_uuid,vg_extent_size"
-_VOLUME_COLUMNS: Final = "vg_name,lv_name,lv_size,lv_kernel_major,lv_kernel_minor"
+_VOLUME_COLUMNS: Final = "vg_uuid,lv_name,lv_size,lv_kernel_major,lv_kernel_minor"
 
 
 def members_of(disks: Sequence[tuple[DiskFacts, BlockNode]]) -> dict[int, Member]:
-    """Return the partitions that the kernel knows of some disks, by their device numbers."""
-    return {
+    """Return the partitions that the kernel knows of some disks, and the disks as number 0, by their device numbers."""
+    wholes = {block.devno: Member(facts.path, 0) for facts, block in disks}
+    return wholes | {
         part.block.devno: Member(facts.path, part.number) for facts, block in disks for part in sysfs.partitions(block)
     }
 
@@ -72,7 +81,7 @@ def _array(
         name=words.get("MD_NAME", "").rpartition(":")[2],
         uuid=words.get("MD_UUID", ""),
         level=words.get("MD_LEVEL", ""),
-        metadata=(block.directory / "md/metadata_version").read_text().strip() if block else "",
+        metadata=sysfs.word(block, "md/metadata_version") if block else "",
         devices=int(words.get("MD_DEVICES", "0")),
         members=tuple(sorted(found)),
         node=block.node if block else "",
@@ -82,66 +91,65 @@ def _array(
 
 
 def groups(
-    disks: Sequence[BlockNode], members: Mapping[int, Member], found_arrays: Sequence[FoundArray]
+    disks: Sequence[tuple[DiskFacts, BlockNode]], members: Mapping[int, Member], found_arrays: Sequence[FoundArray]
 ) -> tuple[FoundGroup, ...]:
-    """Return every volume group that the machine has; none where LVM isn't installed.
+    """Return every volume group that the machine has, with the volumes of those that are on these disks.
 
     Raises:
+        ToolMissing: a member of one is on these disks, and LVM isn't installed.
         ProgramError: LVM failed.
     """
     try:
         physical = _report("pvs", "pv", _COLUMNS)
     except ToolMissing:
+        found = [each for facts, _ in disks for each in facts.signatures]
+        if any(each.kind == _PHYSICAL for each in (*found, *(s for array in found_arrays for s in array.signatures))):
+            raise
         return ()
-    volumes = list(_volumes())
-    ours = {disk.devno for disk in disks}
+    ours = {block.devno for _, block in disks}
     of_arrays = {sysfs.block_device_number(array.node): array.name for array in found_arrays if array.node}
-    named: dict[tuple[str, str], list[Mapping[str, str]]] = {}
+    named: dict[str, list[Mapping[str, str]]] = {}
     for row in physical:
         if row["vg_name"]:
-            named.setdefault((row["vg_name"], row["vg_uuid"]), []).append(row)
+            named.setdefault(row["vg_uuid"], []).append(row)
+    bare = {uuid: _group(rows, ours, members, of_arrays) for uuid, rows in named.items()}
+    # What is on other disks is nobody's business here: reading a volume there may fail, or hang.
+    here = {uuid for uuid, group in bare.items() if group.is_here}
+    volumes = list(_volumes(here)) if here else []
     return tuple(
-        _group(name, uuid, rows, ours, members, of_arrays, [volume for group, volume in volumes if group == name])
-        for (name, uuid), rows in named.items()
+        replace(group, volumes=tuple(volume for whose, volume in volumes if whose == uuid))
+        for uuid, group in bare.items()
     )
 
 
 def _group(
-    name: str,
-    uuid: str,
-    rows: Sequence[Mapping[str, str]],
-    ours: set[int],
-    members: Mapping[int, Member],
-    of_arrays: Mapping[int, str],
-    volumes: Sequence[FoundVolume],
+    rows: Sequence[Mapping[str, str]], ours: set[int], members: Mapping[int, Member], of_arrays: Mapping[int, str]
 ) -> FoundGroup:
-    beneath = [os.makedev(int(row["pv_major"]), int(row["pv_minor"])) for row in rows if int(row["pv_major"]) >= 0]
+    # A missing one has -1 or 0 for its number.
+    beneath = [os.makedev(int(row["pv_major"]), int(row["pv_minor"])) for row in rows if int(row["pv_major"]) > 0]
     strangers = [stacking.foreign(sysfs.block_node(devno), ours) for devno in beneath]
+    missing = [_MISSING] * (len(beneath) < len(rows))
     return FoundGroup(
-        name=name,
-        uuid=uuid,
+        name=rows[0]["vg_name"],
+        uuid=rows[0]["vg_uuid"],
         extent_size=int(rows[0]["vg_extent_size"]),
         members=tuple(sorted(members[devno] for devno in beneath if devno in members)),
         arrays=tuple(of_arrays[devno] for devno in beneath if devno in of_arrays),
         is_here=() in strangers,
-        foreign=tuple(dict.fromkeys(node for nodes in strangers for node in nodes)),
-        volumes=tuple(volumes),
+        foreign=tuple(dict.fromkeys([*(node for nodes in strangers for node in nodes), *missing])),
     )
 
 
-def _volumes() -> Iterator[tuple[str, FoundVolume]]:
+def _volumes(groups: Container[str]) -> Iterator[tuple[str, FoundVolume]]:
     for row in _report("lvs", "lv", _VOLUME_COLUMNS):
+        if row["vg_uuid"] not in groups:
+            continue
         node = ""
         if int(row["lv_kernel_major"]) >= 0:
-            try:
+            with suppress(NotABlockDevice):
                 node = sysfs.block_node(os.makedev(int(row["lv_kernel_major"]), int(row["lv_kernel_minor"]))).node
-            except NotABlockDevice:
-                node = ""
         found = observing.signatures_on(node) if node else ()
-        yield (
-            row["vg_name"],
-            FoundVolume(name=row["lv_name"], size=int(row["lv_size"]), node=node, signatures=found),
-        )
+        yield row["vg_uuid"], FoundVolume(name=row["lv_name"], size=int(row["lv_size"]), node=node, signatures=found)
 
 
 def _report(program: str, kind: str, columns: str) -> list[dict[str, str]]:

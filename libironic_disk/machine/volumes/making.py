@@ -6,18 +6,20 @@ ours is none of its business.
 
 from __future__ import annotations
 
+import errno
 import os
+import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
-from libironic_disk.errors import DeviceFailed
+from libironic_disk.errors import DeviceBusy, DeviceFailed, ProgramError
 from libironic_disk.events import Cancellation
 from libironic_disk.machine import process
 from libironic_disk.machine.disks import blkid, disk_io, sysfs
 from libironic_disk.machine.disks.sysfs import BlockNode
 from libironic_disk.machine.volumes import stacking
-from libironic_disk.pure.ranges import ByteRange
+from libironic_disk.pure.ranges import ByteRange, edges
 from libironic_disk.pure.volumes.facts import Holder, HolderKind
 from libironic_disk.pure.volumes.planner import OVERHEAD
 from libironic_disk.pure.volumes.planning import PlannedArray, PlannedGroup, StoragePlan
@@ -26,6 +28,8 @@ from libironic_disk.units import KIB
 
 _TIMEOUT: Final = 300.0
 _HIGHEST_ARRAY: Final = 127
+_LOOKS: Final = 20
+_PAUSE: Final = 0.1
 
 
 def required_tools(plan: StoragePlan) -> Iterable[str]:
@@ -51,6 +55,9 @@ def make_array(array: PlannedArray, nodes: Sequence[str], cancel: Cancellation) 
         DeviceFailed: the kernel gives another size than was planned.
         Cancelled: the caller wished so.
     """
+    offset = OVERHEAD if array.metadata is ArrayMetadata.AT_THE_START else 0
+    for member in nodes:
+        _blank_ends(member, ByteRange(offset, offset + array.size))
     node = _free_array()
     places = {
         ArrayMetadata.AT_THE_START: [f"--data-offset={OVERHEAD // KIB}K"],
@@ -68,6 +75,19 @@ def make_array(array: PlannedArray, nodes: Sequence[str], cancel: Cancellation) 
         reason = f"{array.name} has {found} bytes, {array.size} were planned"
         raise DeviceFailed(device=node, action="making an array on", reason=reason)
     return node
+
+
+def _blank_ends(node: str, data: ByteRange) -> None:
+    """Zero both ends of what will be an array's data: what an older array had there must not be recognised on it."""
+    try:
+        fd = os.open(node, os.O_RDWR | os.O_CLOEXEC)
+    except OSError as error:
+        raise DeviceFailed(device=node, action="opening", reason=error.strerror or str(error)) from error
+    try:
+        disk_io.zero(fd, node, edges(data, OVERHEAD))
+        disk_io.flush(fd, node)
+    finally:
+        os.close(fd)
 
 
 def _free_array() -> str:
@@ -111,39 +131,94 @@ def _mapped(name: str) -> str:
     return name.replace("-", "--")
 
 
-def stop(holder: Holder) -> None:
-    """Stop one device that nothing is built upon; what is on it stays.
+def stop(kind: HolderKind, node: str, name: str) -> None:
+    """Stop an array or a volume that nothing is built upon; what is on it stays.
 
     Raises:
         ProgramError: it can't be stopped.
     """
-    if holder.kind is HolderKind.ARRAY:
-        process.run("mdadm", "--stop", holder.node, timeout=_TIMEOUT)
+    if kind is HolderKind.ARRAY:
+        process.run("mdadm", "--stop", node, timeout=_TIMEOUT)
     else:
-        process.run("dmsetup", "remove", "--retry", holder.name, timeout=_TIMEOUT)
+        process.run("dmsetup", "remove", "--retry", name, timeout=_TIMEOUT)
 
 
 def stop_all(disks: Sequence[BlockNode]) -> None:
-    """Stop every array and volume that runs upon some disks.
+    """Stop every array and volume that runs upon some disks, without reading any: the disks may be failing.
 
     Raises:
-        ProgramError: one of them can't be stopped.
+        ProgramError: one of them can't be stopped; all others were tried.
     """
-    for holder in stacking.holders(disks):
-        if holder.kind in (HolderKind.ARRAY, HolderKind.VOLUME):
-            stop(holder)
+    failed: list[ProgramError] = []
+    for block in stacking.running(disks):
+        kind, name = stacking.kind_of(block)
+        if kind in (HolderKind.ARRAY, HolderKind.VOLUME):
+            try:
+                stop(kind, block.node, name)
+            except ProgramError as error:
+                failed.append(error)
+    if failed:
+        raise failed[0]
+
+
+def check_idle(stops: Sequence[Holder], device: str) -> None:
+    """Prove that nobody uses what is to be taken apart: no mount in whatever namespace, and no program.
+
+    Raises:
+        DeviceBusy: somebody does; all of them are named.
+        DeviceFailed: one of them can't be opened.
+        ProgramError: device mapper doesn't answer.
+    """
+    beneath = {node for holder in stops for node in holder.upon}
+    # What something else is built upon is in use by that, and nobody else can have claimed it.
+    uppermost = [holder for holder in stops if not beneath & {holder.node, *_partitions(holder.node)}]
+    users = tuple(f"{holder} is in use" for holder in uppermost if _is_used(holder))
+    if users:
+        raise DeviceBusy(device=device, users=users)
+
+
+def _partitions(node: str) -> set[str]:
+    return {part.block.node for part in sysfs.partitions(sysfs.block_node(sysfs.block_device_number(node)))}
+
+
+def _is_used(holder: Holder) -> bool:
+    # udevd and its like look for a moment.
+    for _ in range(_LOOKS):
+        if not _is_claimed(holder.node) and not (holder.kind is HolderKind.VOLUME and _opened(holder.name)):
+            return False
+        time.sleep(_PAUSE)
+    return True
+
+
+def _is_claimed(node: str) -> bool:
+    try:
+        os.close(os.open(node, os.O_RDONLY | os.O_EXCL | os.O_CLOEXEC))
+    except OSError as error:
+        if error.errno == errno.EBUSY:
+            return True
+        raise DeviceFailed(device=node, action="opening", reason=error.strerror or str(error)) from error
+    return False
+
+
+def _opened(name: str) -> bool:
+    """Whether anybody has a mapping open; a program that does needn't have claimed it."""
+    argv = ("dmsetup", "info", "--columns", "--noheadings", "--options", "open", name)
+    return process.run(*argv, timeout=_TIMEOUT).stdout.strip() != b"0"
 
 
 def take_apart(holder: Holder) -> None:
     """Erase what is on a device that nothing is built upon, then stop it.
 
     Raises:
+        DeviceBusy: somebody uses it.
         DeviceFailed: it can't be written.
         ProgramError: it can't be stopped.
     """
     try:
-        fd = os.open(holder.node, os.O_RDWR | os.O_CLOEXEC)
+        fd = os.open(holder.node, os.O_RDWR | os.O_EXCL | os.O_CLOEXEC)
     except OSError as error:
+        if error.errno == errno.EBUSY:
+            raise DeviceBusy(device=holder.node, users=(f"{holder} is in use",)) from error
         raise DeviceFailed(device=holder.node, action="opening", reason=error.strerror or str(error)) from error
     try:
         whole = ByteRange(0, os.lseek(fd, 0, os.SEEK_END))
@@ -151,4 +226,4 @@ def take_apart(holder: Holder) -> None:
         disk_io.flush(fd, holder.node)
     finally:
         os.close(fd)
-    stop(holder)
+    stop(holder.kind, holder.node, holder.name)

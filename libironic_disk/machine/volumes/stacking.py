@@ -29,13 +29,18 @@ def holders(disks: Sequence[BlockNode]) -> tuple[Holder, ...]:
     Raises:
         DeviceFailed: one of them can't be read.
     """
+    ours = {disk.devno for disk in disks}
+    return tuple(_holder(block, ours) for block in running(disks))
+
+
+def running(disks: Sequence[BlockNode]) -> tuple[BlockNode, ...]:
+    """Return the same without a look at what is on them."""
     found: dict[int, BlockNode] = {}
     for disk in disks:
         for block in with_partitions(disk):
             for holder in _above(block):
                 found.setdefault(holder.devno, holder)
-    ours = {disk.devno for disk in disks}
-    return tuple(_holder(block, ours) for block in found.values())
+    return tuple(found.values())
 
 
 def _above(block: BlockNode) -> Iterator[BlockNode]:
@@ -75,8 +80,7 @@ def disk_of(block: BlockNode) -> BlockNode:
     """Return the disk that a partition is on, and a disk itself."""
     if not (block.directory / "partition").exists():
         return block
-    major, minor = (block.directory.parent / "dev").read_text().split(":")
-    return sysfs.block_node(os.makedev(int(major), int(minor)))
+    return _named(block.directory.parent.name) or block
 
 
 def foreign(block: BlockNode, ours: set[int]) -> tuple[str, ...]:

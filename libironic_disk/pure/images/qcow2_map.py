@@ -241,6 +241,9 @@ class RangeSet:
         self._starts.insert(place, start)
         self._ends.insert(place, end)
 
+    def __len__(self) -> int:
+        return len(self._starts)
+
     def contains(self, start: int, end: int) -> bool:
         """Whether one of the ranges has all of this one in it; an empty one is in all sets."""
         place = bisect_right(self._starts, start) - 1

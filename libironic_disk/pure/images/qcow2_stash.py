@@ -21,6 +21,8 @@ from libironic_disk.pure.ranges import ByteRange
 _OVERHEAD: Final = 160
 # One byte each. With clusters of 64 KiB that is a file of 2 TiB.
 _MOST_CLUSTERS: Final = 1 << 25
+# Sixteen bytes each: 8 MiB. A cluster has one at its end, as tools write it.
+_MOST_GAPS: Final = 1 << 19
 
 
 class State(IntFlag):
@@ -193,6 +195,9 @@ class Stash:
             position = max(position, end)
         for gap in gaps:
             self._gaps.add(*gap)
+        if len(self._gaps) > _MOST_GAPS:
+            reason = f"before its tables come there are more than {_MOST_GAPS} gaps between its compressed clusters"
+            raise ImageRefused(image=self._image, reason=reason)
         return True
 
 

@@ -20,6 +20,7 @@ from libironic_disk.units import MIB, align_down, align_up, in_words
 OVERHEAD: Final = MIB
 """Bytes of a member that aren't its data: an array's superblock and bitmap, or a group's metadata."""
 
+_MIRROR: Final = "raid1"
 _STOPPABLE: Final = frozenset({HolderKind.VOLUME, HolderKind.ARRAY})
 
 
@@ -54,6 +55,7 @@ def make_plan(
                 groups=tuple(group for group in found_groups if group),
             )
     _check_holders(facts, take_apart=take_apart)
+    _check_nothing_kept(disks, facts)
     return StoragePlan(disks=disks, arrays=arrays, groups=groups, stops=facts.holders)
 
 
@@ -199,6 +201,17 @@ def _check_holders(facts: StorageFacts, *, take_apart: bool) -> None:
         raise DeviceBusy(device=", ".join(disk.path for disk in facts.disks), users=users)
 
 
+def _check_nothing_kept(disks: Sequence[Plan], facts: StorageFacts) -> None:
+    """Refuse to take anything apart where a partition is kept: what is to be erased may lie in it.
+
+    Raises:
+        DeviceBusy: names all that runs.
+    """
+    if facts.holders and any(part.keep for disk in disks for part in disk.partitions):
+        users = tuple(f"{user}, and a partition is to be kept" for user in facts.busy())
+        raise DeviceBusy(device=", ".join(disk.path for disk in facts.disks), users=users)
+
+
 def obstacles(facts: StorageFacts) -> Iterator[str]:
     """Yield, in words, what runs upon some disks and is never stopped, and why."""
     for holder in facts.holders:
@@ -214,6 +227,10 @@ def _shared_groups(facts: StorageFacts) -> Iterator[str]:
     for group in facts.groups:
         if group.foreign and group.is_here:
             yield f"volume group {group.name} is also on {', '.join(group.foreign)}, which isn't among these disks"
+    for array in facts.arrays:
+        if not array.node and array.level != _MIRROR and array.devices > len(array.members):
+            lost = array.devices - len(array.members)
+            yield f"array {array.name} of level {array.level} has {lost} members that aren't on these disks"
 
 
 def _adopted_array(array: PlannedArray, facts: StorageFacts, storage: Storage) -> PlannedArray | None:
@@ -230,7 +247,7 @@ def _adopted_array(array: PlannedArray, facts: StorageFacts, storage: Storage) -
 def _is_array(array: PlannedArray, found: FoundArray) -> bool:
     return (found.name, found.level, found.metadata, found.devices, found.size) == (
         array.name,
-        "raid1",
+        _MIRROR,
         array.metadata,
         len(array.members),
         array.size,
@@ -256,6 +273,7 @@ def _is_group(group: PlannedGroup, found: FoundGroup) -> bool:
         and set(found.members) == set(group.members)
         and set(found.arrays) == set(group.arrays)
         and not found.foreign
+        and all(each.node for each in found.volumes)
         and {(each.name, each.size) for each in found.volumes} == {(each.name, each.size) for each in group.volumes}
     )
 

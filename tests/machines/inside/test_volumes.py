@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -363,3 +364,84 @@ def test_members_with_sectors_of_two_sizes_are_refused(pair: list[str], large_se
     disks = [pair[0], large_sectors[0]]
     with pytest.raises(LayoutInvalid, match="sectors of different size"):
         volumes.plan(group_on(2), volumes.observe(disks), existing=Existing.REPLACE)
+
+
+@contextmanager
+def used_elsewhere(node: str, how: str) -> Iterator[None]:
+    """Have a volume used where /proc/self/mountinfo doesn't tell: mounted in another namespace, or open."""
+    script = {
+        "namespace": f"mount {node} /mnt && echo used && read forever",
+        "open": f"exec 3<>{node}; echo used; read forever",
+    }[how]
+    argv = ["unshare", "--mount", "--propagation", "private", "bash", "-c", script]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as program:
+        try:
+            assert program.stdout is not None
+            assert program.stdout.readline() == b"used\n"
+            yield
+        finally:
+            program.communicate(b"\n")
+
+
+@pytest.mark.parametrize("how", ["namespace", "open"])
+def test_what_somebody_uses_is_not_erased_before_that_is_known(pair: list[str], how: str) -> None:
+    done = applied(group_on(2), pair)
+    node = done.nodes["vg0/root"]
+    plan = volumes.plan(Storage(disks=(PLAIN, PLAIN)), volumes.observe(pair), take_apart=True)
+    with used_elsewhere(node, how):
+        before = [oracles.blkid(each) for each in done.nodes.values()]
+        with pytest.raises(DeviceBusy, match=r"logical volume vg0-root \(.*\) is in use") as busy:
+            volumes.apply(plan)
+        assert busy.value.disk is DiskState.UNCHANGED
+        with pytest.raises(DeviceBusy):
+            volumes.stop(volumes.observe(pair))
+        assert [oracles.blkid(each) for each in done.nodes.values()] == before
+    settle()
+    volumes.apply(plan)
+
+
+def test_a_group_that_lacks_a_member_is_not_robbed_of_the_other(pair: list[str]) -> None:
+    ours, theirs = pair
+    output("pvcreate", "-y", *pair)
+    output("vgcreate", "torn", *pair)
+    settle()
+    output("wipefs", "--all", "--force", theirs)
+    settle()
+    try:
+        with pytest.raises(DeviceBusy, match="volume group torn is also on a missing device"):
+            volumes.plan(Storage(disks=(PLAIN,)), volumes.observe([ours]), take_apart=True)
+    finally:
+        output("wipefs", "--all", "--force", ours)
+
+
+def test_an_array_that_is_made_where_another_was_shows_nothing_of_it(pair: list[str]) -> None:
+    storage = group_on_mirror()
+    applied(storage, pair)
+    volumes.stop(volumes.observe(pair))
+    blank_mirror = replace(storage, arrays=(ArraySpec(name="mirror"),), groups=())
+    done = applied(blank_mirror, pair)
+    assert output("wipefs", "--noheadings", done.nodes["mirror"]) == ""
+
+
+def test_disks_that_belong_together_are_finished_together(pair: list[str]) -> None:
+    plan = volumes.plan(group_on(2), volumes.observe(pair))
+    with volumes.stage(plan) as staged:
+        staged.disks[0].commit()
+    settle()
+    assert nothing_runs(pair)
+    assert not any(oracles.has_table(disk) for disk in pair)
+
+
+def test_what_fails_after_the_commit_leaves_everything_as_it_is(pair: list[str]) -> None:
+    storage = group_on(2)
+    plan = volumes.plan(storage, volumes.observe(pair))
+
+    class Unrelated(Exception):
+        """The caller's own."""
+
+    with pytest.raises(Unrelated), volumes.stage(plan) as staged:
+        volumes.make_filesystems(staged)
+        staged.commit()
+        raise Unrelated
+    settle()
+    assert volumes.plan(storage, volumes.observe(pair)).is_empty

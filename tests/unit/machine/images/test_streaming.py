@@ -29,6 +29,8 @@ from libironic_disk.images import ImageFormat, Proof
 from libironic_disk.machine.images.metering import Meter
 from libironic_disk.machine.images.streaming import Streamed, stream
 from libironic_disk.machine.images.target import open_target
+from libironic_disk.machine.images.withholding import Withheld
+from libironic_disk.pure.ranges import ByteRange
 from libironic_disk.units import GIB, KIB, MIB
 from tests.support.badserver import ImageServer
 from tests.support.oracles import output
@@ -375,6 +377,30 @@ def test_clusters_that_find_no_room_to_wait_are_refused_with_advice(tmp_path: Pa
     assert target.read_bytes()[8 * MIB :] == OLD * 16 * MIB
     assert streamed(path, target, stash=16 * MIB, spill_end=0).size == 8 * MIB
     assert target.read_bytes()[8 * MIB :] == OLD * 16 * MIB
+
+
+def test_what_waits_keeps_off_the_start_of_a_disk_however_small_the_image_is(tmp_path: Path) -> None:
+    path = created(tmp_path / "image.qcow2", 512 * KIB, "cluster_size=4k", "write -q -P 1 0 400k")
+    output("qemu-img", "snapshot", "-c", "first", str(path))
+    output("qemu-io", "-f", "qcow2", "-c", "write -q -P 2 100k 64k", str(path))
+    places = []
+
+    class Seen(Withheld):
+        def scratch(self, offset: int, data: memoryview) -> None:
+            super().scratch(offset, data)
+            places.append(offset)
+
+    target = used(tmp_path / "target", 8 * MIB)
+    with open_target(str(target), capacity=8 * MIB, regular_file=True) as opened:
+        seen = Seen(opened, [ByteRange(0, MIB)])
+        image = images.inspect(io.BytesIO(path.read_bytes()))
+        stream(image, seen, meter=Meter(ignore, None, None), cancel=None, stash_budget=0, spill_start=MIB)
+    assert places
+    assert min(places) >= MIB
+    (start,) = seen.extents()
+    oracle = tmp_path / "oracle"
+    output("qemu-img", "convert", "-f", "qcow2", "-O", "raw", str(path), str(oracle))
+    assert start.data[: 512 * KIB] == oracle.read_bytes()
 
 
 def test_a_hole_in_a_raw_file_is_not_read_and_becomes_zeros(tmp_path: Path) -> None:

@@ -105,7 +105,7 @@ def made(wanted: StoragePlan, before: StorageFacts) -> StorageFacts:
                 members=group.members,
                 arrays=group.arrays,
                 volumes=tuple(
-                    FoundVolume(name=volume.name, size=volume.size, signatures=found(volume.contents))
+                    FoundVolume(name=volume.name, size=volume.size, node="/dev/dm-0", signatures=found(volume.contents))
                     for volume in group.volumes
                 ),
             )
@@ -200,6 +200,7 @@ def test_what_is_as_planned_gives_an_empty_plan(storage: Storage, seed: bytes | 
         lambda group: replace(group, volumes=group.volumes[1:]),
         lambda group: replace(group, volumes=(replace(group.volumes[0], size=EXTENT), *group.volumes[1:])),
         lambda group: replace(group, volumes=(replace(group.volumes[0], signatures=()), *group.volumes[1:])),
+        lambda group: replace(group, volumes=(*group.volumes[:-1], replace(group.volumes[-1], node=""))),
     ],
 )
 def test_a_group_that_is_another_is_made_anew(changed: object) -> None:
@@ -306,3 +307,26 @@ def test_grub_finds_volumes_by_their_names_and_mirrors_by_their_identity() -> No
     assert replace(wanted, groups=(renamed,)).grub_name("a-b/c-d") == "lvm/a--b-c--d"
     with pytest.raises(KeyError):
         wanted.grub_name("root")
+
+
+def test_nothing_is_taken_apart_beside_a_partition_that_is_kept() -> None:
+    """What is to be erased may lie in it."""
+    kept = PartitionSpec(role=Role.DATA, size=Remaining(), keep=True)
+    storage = Storage(disks=(Layout(table=TableKind.GPT, partitions=(kept,)),), seed=b"seed")
+    before = disks(GIB)
+    fresh = replace(storage, disks=(Layout(table=TableKind.GPT, partitions=(replace(kept, keep=False),)),))
+    after = made(plan(fresh, before), before)
+    assert plan(storage, replace(after, holders=()), existing=Existing.REPLACE).disks[0].partitions[0].keep
+    with pytest.raises(DeviceBusy, match="a partition is to be kept"):
+        plan(storage, after, existing=Existing.REPLACE, take_apart=True)
+
+
+@pytest.mark.parametrize(("level", "is_refused"), [("raid0", True), ("raid5", True), ("raid1", False)])
+def test_a_stopped_array_that_would_lose_what_is_elsewhere_is_not_robbed(level: str, is_refused: bool) -> None:
+    array = FoundArray(name="theirs", uuid="x", level=level, metadata="", devices=3, members=(Member("/dev/disk0", 1),))
+    facts = replace(disks(GIB, GIB), arrays=(array,))
+    if is_refused:
+        with pytest.raises(DeviceBusy, match=f"array theirs of level {level} has 2 members that aren't on these disks"):
+            plan(GROUPED, facts)
+    else:
+        assert not plan(GROUPED, facts).is_empty
