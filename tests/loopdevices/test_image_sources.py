@@ -16,6 +16,7 @@ from libironic_disk.events import ignore
 from libironic_disk.machine.http import HttpPolicy
 from libironic_disk.machine.images.detection import HEAD
 from libironic_disk.machine.images.inspection import inspect_source
+from libironic_disk.machine.images.buffers import BUFFER_SIZE
 from libironic_disk.machine.images.metering import Meter
 from libironic_disk.machine.images.opening import open_source
 from libironic_disk.machine.images.streaming import stream
@@ -70,6 +71,7 @@ def test_ironic_9_9_a_device_that_fails_is_no_reason_to_download_again(
     )
     assert caught.value.action in (("writing", "flushing") if loop else ("writing",))
     assert caught.value.offset is not None or caught.value.action == "flushing"
-    assert loop or 0 < (caught.value.offset or 0) <= ROOM
+    # Several threads write, each its own buffer: the one that finds no room needn't be the first.
+    assert loop or 0 < (caught.value.offset or 0) <= ROOM + BUFFER_SIZE * max(2, len(os.sched_getaffinity(0)))
     assert served.ranges == [f"bytes=0-{HEAD - 1}", None]
     assert not [each.name for each in threading.enumerate() if each.name.startswith("libironic_disk")]
