@@ -14,9 +14,9 @@ import pytest
 from libironic_disk.errors import DeviceFailed
 from libironic_disk.events import ignore
 from libironic_disk.machine.http import HttpPolicy
+from libironic_disk.machine.images.buffers import BUFFER_SIZE
 from libironic_disk.machine.images.detection import HEAD
 from libironic_disk.machine.images.inspection import inspect_source
-from libironic_disk.machine.images.buffers import BUFFER_SIZE
 from libironic_disk.machine.images.metering import Meter
 from libironic_disk.machine.images.opening import open_source
 from libironic_disk.machine.images.streaming import stream
