@@ -224,13 +224,17 @@ def _core_room(
 
 
 def _check_core_fits(device: str, platform: Platform, room: ByteRange, volume: str) -> None:
-    early = grubcfg.early_config("00000000-0000-4000-8000-000000000000", volume=volume)
-    sample = grub_image.core_image(platform, early, volumes=bool(volume))
+    sample = _core(platform, "00000000-0000-4000-8000-000000000000", volume)
     wanted = len(sample) + _CORE_SLACK
     if wanted > room.size:
         where = "the gap before the first partition" if room.start == SECTOR else "the BIOS boot partition"
         has = in_words(max(room.size, 0))
         raise BootImpossible(device=device, reason=f"GRUB needs {in_words(wanted)} in {where}, which has {has}")
+
+
+def _core(platform: Platform, root_uuid: str, volume: str) -> bytes:
+    early = grubcfg.early_config(root_uuid, volume=volume)
+    return grub_image.core_image(platform, early, volumes=bool(volume))
 
 
 def install(
@@ -261,8 +265,7 @@ def install(
     target = _loader_node(plan, bios_boot_node, esp_node)
     if root.filesystem not in ROOT_FILE_SYSTEMS:
         raise BootImpossible(device=plan.device, reason=f"GRUB is not set up here to read {root.filesystem}")
-    early = grubcfg.early_config(root.uuid, volume=plan.volume)
-    core = grub_image.core_image(plan.platform, early, volumes=bool(plan.volume))
+    core = _core(plan.platform, root.uuid, plan.volume)
     # GRUB reads a btrfs from its top, whatever the default subvolume is: this is what it will see.
     options = ("subvolid=5",) if root.filesystem is FileSystem.BTRFS else ()
     with mounted(root.node, root.filesystem, read_only=False, options=options) as descriptor:

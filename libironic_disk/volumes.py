@@ -35,8 +35,8 @@ from libironic_disk.machine import process
 from libironic_disk.machine.disks import claims, observing, sysfs
 from libironic_disk.machine.disks.holding import HeldDisk, held
 from libironic_disk.machine.disks.hostlock import host_lock
-from libironic_disk.machine.disks.outcome import Progress, labelled
 from libironic_disk.machine.disks.staging import StagedDisk, check_writable, filling
+from libironic_disk.machine.disks.sysfs import BlockNode
 from libironic_disk.machine.volumes import finding, making, stacking
 from libironic_disk.partitioner import LOCK_TIMEOUT
 from libironic_disk.pure.disks.facts import DiskKind
@@ -45,7 +45,7 @@ from libironic_disk.pure.disks.planning import Existing, Plan
 from libironic_disk.pure.tables.model import Extent
 from libironic_disk.pure.volumes import planner
 from libironic_disk.pure.volumes.drawing import as_text as as_text
-from libironic_disk.pure.volumes.facts import StorageFacts
+from libironic_disk.pure.volumes.facts import Holder, StorageFacts
 from libironic_disk.pure.volumes.planning import Contents, StoragePlan
 from libironic_disk.pure.volumes.storage import Storage
 from libironic_disk.pure.words import as_word
@@ -198,20 +198,16 @@ def stage(
                 raise NotABlockDevice(device=each.device, found="is a plain file, on which no volumes are made")
         process.require((*making.required_tools(wanted), *filesystems.required_tools(_file_systems(wanted))))
         # In the order of their nodes: two callers with disks in common never wait for each other.
-        disks = [
-            stack.enter_context(_locked(each, lock_timeout, lock_path, switch))
-            for each in sorted(wanted.disks, key=lambda disk: Path(disk.device).resolve())
-        ]
-        _check(wanted, disks, switch)
+        plans = sorted(wanted.disks, key=lambda disk: Path(disk.device).resolve())
+        disks = [stack.enter_context(_locked(each, lock_timeout, lock_path, switch)) for each in plans]
+        pairs = list(zip(plans, disks, strict=True))
+        _check(wanted, pairs, switch)
         _take_apart(wanted, disks, sink)
         filled = {
-            each.plan.device: stack.enter_context(
-                filling(each.plan, each.disk, each.progress, sink=sink, cancel=switch)
-            )
-            for each in disks
+            each.device: stack.enter_context(filling(each, disk, sink=sink, cancel=switch)) for each, disk in pairs
         }
         staged = tuple(filled[each.device] for each in wanted.disks)
-        with _volumes(wanted, filled, sink, switch) as nodes:
+        with _volumes(wanted, filled, [disk.block for disk in disks], sink, switch) as nodes:
             yield StagedStorage(plan=wanted, disks=staged, nodes=nodes)
 
 
@@ -249,12 +245,9 @@ def stop(facts: StorageFacts) -> None:
     """
     obstacles = tuple(planner.obstacles(facts))
     if obstacles:
-        raise DeviceBusy(device=", ".join(disk.path for disk in facts.disks), users=obstacles)
-    now = stacking.holders([sysfs.whole_disk(disk.path) for disk in facts.disks])
-    if now != facts.holders:
-        difference = "what runs upon it isn't what was observed"
-        raise PlanOutdated(device=", ".join(disk.path for disk in facts.disks), differences=(difference,))
-    making.check_idle(facts.holders, ", ".join(disk.path for disk in facts.disks))
+        raise DeviceBusy(device=facts.name, users=obstacles)
+    _check_running(facts.holders, [sysfs.whole_disk(disk.path) for disk in facts.disks], facts.name)
+    making.check_idle(facts.holders, facts.name)
     for holder in facts.holders:
         making.stop(holder.kind, holder.node, holder.name)
 
@@ -274,60 +267,54 @@ def _file_systems(wanted: StoragePlan) -> Iterator[FileSystem]:
     yield from (found for found in (*on_disks, *(each.filesystem for _, each in _contents(wanted))) if found)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _LockedDisk:
-    plan: Plan
-    disk: HeldDisk
-    progress: Progress
-
-
 @contextmanager
-def _locked(plan: Plan, lock_timeout: float, lock_path: Path | None, cancel: Cancellation) -> Iterator[_LockedDisk]:
-    progress = Progress()
+def _locked(plan: Plan, lock_timeout: float, lock_path: Path | None, cancel: Cancellation) -> Iterator[HeldDisk]:
+    sector_size = plan.topology.sector_size
     with (
         host_lock(plan.device, lock_path, timeout=lock_timeout, cancel=cancel),
-        labelled(progress),
-        held(
-            plan.device,
-            plan.kind,
-            sector_size=plan.topology.sector_size,
-            lock_timeout=lock_timeout,
-            cancel=cancel,
-        ) as disk,
+        held(plan.device, plan.kind, sector_size=sector_size, lock_timeout=lock_timeout, cancel=cancel) as disk,
     ):
-        yield _LockedDisk(plan=plan, disk=disk, progress=progress)
+        yield disk
 
 
-def _take_apart(wanted: StoragePlan, disks: Sequence[_LockedDisk], sink: EventSink) -> None:
+def _take_apart(wanted: StoragePlan, disks: Sequence[HeldDisk], sink: EventSink) -> None:
     """Stop what the plan says, and prove that nobody else uses the disks."""
-    making.check_idle(wanted.stops, ", ".join(each.plan.device for each in disks))
+    making.check_idle(wanted.stops, wanted.name)
     for holder in wanted.stops:
-        for each in disks:
-            each.progress.state = DiskState.UNKNOWN
+        for disk in disks:
+            disk.progress.state = DiskState.UNKNOWN
         with phase(sink, Phase.WIPE, str(holder)):
             making.take_apart(holder)
     if not wanted.is_empty:
-        for each in disks:
-            claims.check_unused(each.disk.block)
+        for disk in disks:
+            claims.check_unused(disk.block)
 
 
-def _check(wanted: StoragePlan, disks: Sequence[_LockedDisk], cancel: Cancellation) -> None:
+def _check(wanted: StoragePlan, disks: Sequence[tuple[Plan, HeldDisk]], cancel: Cancellation) -> None:
     """Prove that nothing changed since the plan was made: neither the disks, nor what runs upon them."""
-    for each in disks:
-        each.disk.check_same(each.plan.fingerprint)
-        check_writable(each.plan, each.disk.block)
+    for each, disk in disks:
+        disk.check_same(each.fingerprint)
+        check_writable(each, disk.block)
     if not wanted.is_empty:
-        now = stacking.holders([each.disk.block for each in disks])
-        if {holder.node: holder for holder in now} != {holder.node: holder for holder in wanted.stops}:
-            planned, found = ([str(holder) for holder in each] for each in (wanted.stops, now))
-            difference = f"{', '.join(planned) or 'nothing'} ran upon it, and now {', '.join(found) or 'nothing'} does"
-            raise PlanOutdated(device=", ".join(each.device for each in wanted.disks), differences=(difference,))
+        _check_running(wanted.stops, [disk.block for _, disk in disks], wanted.name)
     cancel.check("checking the disks")
+
+
+def _check_running(seen: Sequence[Holder], disks: Sequence[BlockNode], name: str) -> None:
+    """Prove that what was seen to run upon the disks still does, and nothing else."""
+    now = stacking.holders(disks)
+    if {holder.node: holder for holder in now} != {holder.node: holder for holder in seen}:
+        before, found = (", ".join(map(str, each)) or "nothing" for each in (seen, now))
+        raise PlanOutdated(device=name, differences=(f"{before} ran upon it, and now {found} does",))
 
 
 @contextmanager
 def _volumes(
-    wanted: StoragePlan, filled: Mapping[str, StagedDisk], sink: EventSink, cancel: Cancellation
+    wanted: StoragePlan,
+    filled: Mapping[str, StagedDisk],
+    blocks: Sequence[BlockNode],
+    sink: EventSink,
+    cancel: Cancellation,
 ) -> Iterator[dict[str, str]]:
     """Make arrays and groups; unless all disks are finished in the end, stop them again."""
     if wanted.is_empty and not (wanted.arrays or wanted.groups):
@@ -337,7 +324,6 @@ def _volumes(
         yield _running(observe([disk.device for disk in wanted.disks]))
         return
     nodes: dict[str, str] = {}
-    blocks = [sysfs.whole_disk(disk.node) for disk in filled.values()]
     try:
         for array in wanted.arrays:
             with phase(sink, Phase.PARTITION, f"array {array.name}"):

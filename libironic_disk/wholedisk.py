@@ -25,7 +25,7 @@ from libironic_disk.images import InspectedImage
 from libironic_disk.machine.disks import disk_io, ends, partition_nodes, sysfs, wiping
 from libironic_disk.machine.disks.holding import HeldDisk, held
 from libironic_disk.machine.disks.hostlock import host_lock
-from libironic_disk.machine.disks.outcome import Progress, blanked_unless_finished, labelled
+from libironic_disk.machine.disks.outcome import blanked_unless_finished
 from libironic_disk.machine.images.metering import Meter
 from libironic_disk.machine.images.streaming import Streamed, stream
 from libironic_disk.machine.images.target import open_target
@@ -194,11 +194,9 @@ def apply(
     """
     switch = cancel or Cancellation()
     began = time.monotonic()
-    progress = Progress()
     with (
         leaving(DiskState.UNCHANGED),
         host_lock(wanted.device, lock_path, timeout=lock_timeout, cancel=switch),
-        labelled(progress),
         held(
             wanted.device,
             wanted.kind,
@@ -211,7 +209,7 @@ def apply(
             disk.check(wanted.fingerprint)
             switch.check("checking the disk")
         partition_nodes.remove_all(disk.fd, disk.block)
-        streamed, oddities = _write(wanted, disk, progress, sink, switch, verify=verify)
+        streamed, oddities = _write(wanted, disk, sink, switch, verify=verify)
         disk_io.forget(disk.fd)
         read = disk_io.reader(disk.fd, wanted.device)
         table = read_table(read, device=wanted.device, disk_size=wanted.size, sector_size=disk.sector_size)
@@ -231,7 +229,6 @@ def apply(
 def _write(
     wanted: WholeDiskPlan,
     disk: HeldDisk,
-    progress: Progress,
     sink: EventSink,
     cancel: Cancellation,
     *,
@@ -243,7 +240,7 @@ def _write(
         ends.blank_ends(disk.fd, disk.node, wanted.size, disk.sector_size)
 
     with blanked_unless_finished(
-        progress, wanted.device, blank=blank, forget=lambda: partition_nodes.remove_all(disk.fd, disk.block)
+        disk.progress, wanted.device, blank=blank, forget=lambda: partition_nodes.remove_all(disk.fd, disk.block)
     ):
         with phase(sink, Phase.WIPE, wanted.device):
             blank()
@@ -255,7 +252,7 @@ def _write(
         cancel.check("the last check before the first sector is written")
         with phase(sink, Phase.COMMIT, wanted.device):
             ends.write_ends(disk.fd, disk.node, withheld, disk.sector_size)
-            progress.state = DiskState.FINISHED
+            disk.progress.state = DiskState.FINISHED
     return streamed, oddities
 
 

@@ -97,7 +97,7 @@ def check_unused(disk: BlockNode) -> None:
     users = tuple(dict.fromkeys(_users(disk)))
     if users:
         raise DeviceBusy(device=disk.node, users=users)
-    for node in (disk.node, *(part.block.node for part in sysfs.partitions(disk))):
+    for node in (block.node for block in sysfs.with_partitions(disk)):
         try:
             # Exclusive for this moment only: mkfs claims a partition the same way, and would be refused.
             os.close(os.open(node, os.O_RDWR | os.O_EXCL | os.O_CLOEXEC))
@@ -111,7 +111,7 @@ def check_unused(disk: BlockNode) -> None:
 
 
 def _users(disk: BlockNode) -> Iterator[str]:
-    blocks = (disk, *(part.block for part in sysfs.partitions(disk)))
+    blocks = sysfs.with_partitions(disk)
     yield from uses(blocks)
     for block in blocks:
         for holder in sysfs.holders(block):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from libironic_disk.errors import DeviceFailed
@@ -14,6 +15,23 @@ from libironic_disk.pure.tables.model import Extent, Reader
 from libironic_disk.units import MIB
 
 _ZEROS: Final = bytes(MIB)
+
+
+@contextmanager
+def opened(node: str, mode: int) -> Iterator[int]:
+    """Open a device or a file.
+
+    Raises:
+        DeviceFailed: it can't be opened.
+    """
+    try:
+        fd = os.open(node, mode | os.O_CLOEXEC)
+    except OSError as error:
+        raise DeviceFailed(device=node, action="opening", reason=error.strerror or str(error)) from error
+    try:
+        yield fd
+    finally:
+        os.close(fd)
 
 
 def reader(fd: int, device: str) -> Reader:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from libironic_disk.errors import DeviceFailed, DeviceReadOnly, PlanOutdated
 from libironic_disk.events import Cancellation
 from libironic_disk.machine.disks import claims, disk_io, loop, observing, sysfs
+from libironic_disk.machine.disks.outcome import Progress, labelled
 from libironic_disk.machine.disks.sysfs import BlockNode
 from libironic_disk.pure.disks.facts import DiskKind, Fingerprint
 
@@ -19,6 +20,7 @@ class HeldDisk:
     """A locked disk, open for reading and writing.
 
     ``path`` is what the caller calls it; ``block`` is the device behind that, a loop device where it is a plain file.
+    ``progress`` is what every error that ends the holding says of the disk.
     """
 
     path: str
@@ -26,6 +28,7 @@ class HeldDisk:
     sector_size: int
     block: BlockNode
     fd: int
+    progress: Progress
 
     @property
     def node(self) -> str:
@@ -73,7 +76,8 @@ def held(
         DeviceFailed: it can't be opened.
         Cancelled: the caller wished so.
     """
-    with ExitStack() as stack:
+    progress = Progress()
+    with labelled(progress), ExitStack() as stack:
         node = path
         if kind is DiskKind.PLAIN_FILE:
             file = stack.enter_context(_opened(path))
@@ -86,7 +90,7 @@ def held(
         stack.enter_context(claims.locked(guard, block.node, timeout=lock_timeout, cancel=cancel))
         stack.callback(claims.let_udevd_notice)
         fd = stack.enter_context(_opened(block.node))
-        yield HeldDisk(path=path, kind=kind, sector_size=sector_size, block=block, fd=fd)
+        yield HeldDisk(path=path, kind=kind, sector_size=sector_size, block=block, fd=fd, progress=progress)
 
 
 @contextmanager

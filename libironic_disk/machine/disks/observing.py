@@ -6,7 +6,6 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -31,7 +30,7 @@ def observe_disk(disk: BlockNode, path: str) -> DiskFacts:
     Raises:
         DeviceFailed: it can't be read.
     """
-    with _opened(disk.node) as fd:
+    with disk_io.opened(disk.node, os.O_RDONLY) as fd:
         return facts_of(
             fd,
             path=path,
@@ -59,7 +58,7 @@ def observe_file(path: str, *, sector_size: int) -> DiskFacts:
         raise NotABlockDevice(device=path, found=f"can't be reached ({error.strerror})") from error
     if not stat.S_ISREG(status.st_mode):
         raise NotABlockDevice(device=path, found="is no plain file")
-    with _opened(path) as fd:
+    with disk_io.opened(path, os.O_RDONLY) as fd:
         return facts_of(
             fd,
             path=path,
@@ -111,7 +110,7 @@ def signatures_on(node: str) -> tuple[Signature, ...]:
     Raises:
         DeviceFailed: it can't be read.
     """
-    with _opened(node) as fd:
+    with disk_io.opened(node, os.O_RDONLY) as fd:
         disk_io.forget(fd)
         whole = ByteRange(0, os.lseek(fd, 0, os.SEEK_END))
         return blkid.signatures(fd, whole, device=node, sector_size=sysfs.sector_size(fd))
@@ -154,15 +153,3 @@ def _identity(disk: BlockNode) -> Identity:
     except (pyudev.DeviceNotFoundError, OSError):
         return from_kernel
     return Identity(model=from_kernel.model, serial=serial, wwn=wwn, sequence=from_kernel.sequence)
-
-
-@contextmanager
-def _opened(node: str) -> Iterator[int]:
-    try:
-        fd = os.open(node, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as error:
-        raise DeviceFailed(device=node, action="opening", reason=error.strerror or str(error)) from error
-    try:
-        yield fd
-    finally:
-        os.close(fd)

@@ -19,7 +19,7 @@ from libironic_disk.errors import DeviceFailed, DiskState
 from libironic_disk.events import Cancellation, EventSink, Phase, phase
 from libironic_disk.machine.disks import committing, libparted, partition_nodes, sysfs, wiping
 from libironic_disk.machine.disks.holding import HeldDisk, held
-from libironic_disk.machine.disks.outcome import Progress, blanked_unless_finished, labelled
+from libironic_disk.machine.disks.outcome import Progress, blanked_unless_finished
 from libironic_disk.machine.disks.sysfs import BlockNode
 from libironic_disk.pure.disks.encoding import encode_table
 from libironic_disk.pure.disks.planning import Action, Plan
@@ -88,29 +88,18 @@ def staged(plan: Plan, *, lock_timeout: float, sink: EventSink, cancel: Cancella
         NodeMissing: a partition didn't appear.
         Cancelled: the caller wished so.
     """
-    progress = Progress()
-    with (
-        labelled(progress),
-        held(
-            plan.device,
-            plan.kind,
-            sector_size=plan.topology.sector_size,
-            lock_timeout=lock_timeout,
-            cancel=cancel,
-        ) as disk,
-    ):
+    sector_size = plan.topology.sector_size
+    with held(plan.device, plan.kind, sector_size=sector_size, lock_timeout=lock_timeout, cancel=cancel) as disk:
         with phase(sink, Phase.CHECK, plan.device):
             disk.check(plan.fingerprint)
             check_writable(plan, disk.block)
             cancel.check("checking the disk")
-        with filling(plan, disk, progress, sink=sink, cancel=cancel) as filled:
+        with filling(plan, disk, sink=sink, cancel=cancel) as filled:
             yield filled
 
 
 @contextmanager
-def filling(
-    plan: Plan, disk: HeldDisk, progress: Progress, *, sink: EventSink, cancel: Cancellation
-) -> Iterator[StagedDisk]:
+def filling(plan: Plan, disk: HeldDisk, *, sink: EventSink, cancel: Cancellation) -> Iterator[StagedDisk]:
     """Wipe a disk that was checked, and give its partitions.
 
     Raises:
@@ -118,6 +107,7 @@ def filling(
         NodeMissing: a partition didn't appear.
         Cancelled: the caller wished so.
     """
+    progress = disk.progress
     if plan.is_empty:
         progress.state = DiskState.FINISHED
         yield StagedDisk(

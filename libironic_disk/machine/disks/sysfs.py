@@ -113,6 +113,11 @@ def partitions(disk: BlockNode) -> tuple[KernelPartition, ...]:
     return tuple(sorted(_partitions(disk), key=lambda part: part.number))
 
 
+def with_partitions(disk: BlockNode) -> tuple[BlockNode, ...]:
+    """Return a disk and its partitions."""
+    return (disk, *(part.block for part in partitions(disk)))
+
+
 def _partitions(disk: BlockNode) -> Iterator[KernelPartition]:
     try:
         entries = list(disk.directory.iterdir())

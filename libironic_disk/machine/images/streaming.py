@@ -95,9 +95,9 @@ def stream(
         else:
             size = image.header.virtual_size
             room = ByteRange(spill_start, target.capacity if spill_end is None else spill_end)
-            decoder = _decoder(image, image.header, stash_budget, room)
-            tail_start = _tail_start(image.header, room)
-            decoding = Decoding(decoder, reading.source, workers, target, tail_start=tail_start)
+            tail = ByteRange(align_up(max(size, room.start), image.header.cluster_size), room.end)
+            decoder = _decoder(image, image.header, stash_budget, room, tail)
+            decoding = Decoding(decoder, reading.source, workers, target, tail_start=tail.start)
             decoding.run(_ending(reading))
             spilled = decoding.spilled
             workers.put(Zero(offset=spilled.start, length=spilled.size))
@@ -160,16 +160,10 @@ def _copy(reading: ImageReading, workers: Workers, target: Writable) -> int:
     return size
 
 
-def _tail_start(header: Header, room: ByteRange) -> int:
-    """Return from where on clusters may wait behind the image."""
-    return align_up(max(header.virtual_size, room.start), header.cluster_size)
-
-
-def _decoder(image: InspectedImage, header: Header, budget: int, room: ByteRange) -> Decoder:
+def _decoder(image: InspectedImage, header: Header, budget: int, room: ByteRange, tail: ByteRange) -> Decoder:
     # What is unpacked on the way has one order, and its length is known when it has ended.
     packed = image.compression is not None
     size = None if packed else image.source.size
-    tail = ByteRange(_tail_start(header, room), room.end)
     lent = ByteRange(max(room.start, _NEVER_LENT), min(room.end, header.virtual_size - _NEVER_LENT))
     return Decoder(
         header,

@@ -22,7 +22,7 @@ from libironic_disk.machine.volumes import stacking
 from libironic_disk.pure.ranges import ByteRange, edges
 from libironic_disk.pure.volumes.facts import Holder, HolderKind
 from libironic_disk.pure.volumes.planner import OVERHEAD
-from libironic_disk.pure.volumes.planning import PlannedArray, PlannedGroup, StoragePlan
+from libironic_disk.pure.volumes.planning import PlannedArray, PlannedGroup, StoragePlan, mapped_name
 from libironic_disk.pure.volumes.storage import ArrayMetadata
 from libironic_disk.units import KIB
 
@@ -59,14 +59,12 @@ def make_array(array: PlannedArray, nodes: Sequence[str], cancel: Cancellation) 
     for member in nodes:
         _blank_ends(member, ByteRange(offset, offset + array.size))
     node = _free_array()
-    places = {
-        ArrayMetadata.AT_THE_START: [f"--data-offset={OVERHEAD // KIB}K"],
-        ArrayMetadata.AT_THE_END: [],
-    }
+    # What begins where its members do takes no such option.
+    placed = [f"--data-offset={offset // KIB}K"] if offset else []
     process.run(
         *("mdadm", "--create", node, "--run", "--level=1", f"--raid-devices={len(nodes)}"),
         *(f"--metadata={array.metadata}", f"--uuid={array.uuid}", f"--name={array.name}", "--homehost=any"),
-        *("--bitmap=none", f"--size={array.size // KIB}", *places[array.metadata], *nodes),
+        *("--bitmap=none", f"--size={array.size // KIB}", *placed, *nodes),
         timeout=_TIMEOUT,
         cancel=cancel,
     )
@@ -79,15 +77,9 @@ def make_array(array: PlannedArray, nodes: Sequence[str], cancel: Cancellation) 
 
 def _blank_ends(node: str, data: ByteRange) -> None:
     """Zero both ends of what will be an array's data: what an older array had there must not be recognised on it."""
-    try:
-        fd = os.open(node, os.O_RDWR | os.O_CLOEXEC)
-    except OSError as error:
-        raise DeviceFailed(device=node, action="opening", reason=error.strerror or str(error)) from error
-    try:
+    with disk_io.opened(node, os.O_RDWR) as fd:
         disk_io.zero(fd, node, edges(data, OVERHEAD))
         disk_io.flush(fd, node)
-    finally:
-        os.close(fd)
 
 
 def _free_array() -> str:
@@ -106,29 +98,18 @@ def make_group(group: PlannedGroup, nodes: Sequence[str], cancel: Cancellation) 
         Cancelled: the caller wished so.
     """
     only = [word for node in nodes for word in ("--devices", node)]
-    run = _Lvm(only, cancel)
+
+    def run(program: str, *arguments: str) -> None:
+        process.run(program, *only, *arguments, timeout=_TIMEOUT, cancel=cancel)
+
     run("pvcreate", "--force", "--force", "--yes", "--zero", "y", "--dataalignment", f"{OVERHEAD}b", *nodes)
     run("vgcreate", "--yes", "--physicalextentsize", f"{group.extent_size}b", group.name, *nodes)
     made = {}
     for volume in group.volumes:
         extents = str(volume.size // group.extent_size)
         run("lvcreate", "--yes", "--wipesignatures", "y", "--name", volume.name, "--extents", extents, group.name)
-        made[volume.name] = str(Path(f"/dev/mapper/{_mapped(group.name)}-{_mapped(volume.name)}").resolve())
+        made[volume.name] = str(Path("/dev/mapper", mapped_name(group.name, volume.name)).resolve())
     return made
-
-
-class _Lvm:
-    def __init__(self, only: Sequence[str], cancel: Cancellation) -> None:
-        self._only = only
-        self._cancel = cancel
-
-    def __call__(self, program: str, *arguments: str) -> None:
-        process.run(program, *self._only, *arguments, timeout=_TIMEOUT, cancel=self._cancel)
-
-
-def _mapped(name: str) -> str:
-    """Return a name as device mapper has it (lvm(8))."""
-    return name.replace("-", "--")
 
 
 def stop(kind: HolderKind, node: str, name: str) -> None:
@@ -171,14 +152,15 @@ def check_idle(stops: Sequence[Holder], device: str) -> None:
     """
     beneath = {node for holder in stops for node in holder.upon}
     # What something else is built upon is in use by that, and nobody else can have claimed it.
-    uppermost = [holder for holder in stops if not beneath & {holder.node, *_partitions(holder.node)}]
+    uppermost = [holder for holder in stops if beneath.isdisjoint(_nodes(holder.node))]
     users = tuple(f"{holder} is in use" for holder in uppermost if _is_used(holder))
     if users:
         raise DeviceBusy(device=device, users=users)
 
 
-def _partitions(node: str) -> set[str]:
-    return {part.block.node for part in sysfs.partitions(sysfs.block_node(sysfs.block_device_number(node)))}
+def _nodes(node: str) -> list[str]:
+    block = sysfs.block_node(sysfs.block_device_number(node))
+    return [each.node for each in sysfs.with_partitions(block)]
 
 
 def _is_used(holder: Holder) -> bool:

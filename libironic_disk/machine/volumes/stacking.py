@@ -37,7 +37,7 @@ def running(disks: Sequence[BlockNode]) -> tuple[BlockNode, ...]:
     """Return the same without a look at what is on them."""
     found: dict[int, BlockNode] = {}
     for disk in disks:
-        for block in with_partitions(disk):
+        for block in sysfs.with_partitions(disk):
             for holder in _above(block):
                 found.setdefault(holder.devno, holder)
     return tuple(found.values())
@@ -48,14 +48,9 @@ def _above(block: BlockNode) -> Iterator[BlockNode]:
     for name in sysfs.holders(block):
         holder = _named(name)
         if holder is not None:
-            for part in with_partitions(holder):
+            for part in sysfs.with_partitions(holder):
                 yield from _above(part)
             yield holder
-
-
-def with_partitions(disk: BlockNode) -> tuple[BlockNode, ...]:
-    """Return a disk and its partitions."""
-    return (disk, *(part.block for part in sysfs.partitions(disk)))
 
 
 def _named(name: str) -> BlockNode | None:
@@ -109,6 +104,6 @@ def _holder(block: BlockNode, ours: set[int]) -> Holder:
         kind=kind,
         upon=tuple(each.node for each in beneath(block)),
         foreign=foreign(block, ours),
-        users=tuple(dict.fromkeys(claims.uses(with_partitions(block)))),
+        users=tuple(dict.fromkeys(claims.uses(sysfs.with_partitions(block)))),
         signatures=observing.signatures_on(block.node),
     )

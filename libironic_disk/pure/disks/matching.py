@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from libironic_disk.pure.disks.facts import DiskFacts
+from libironic_disk.pure.disks.facts import DiskFacts, Signature
+from libironic_disk.pure.disks.layout import FileSystem
 from libironic_disk.pure.disks.planning import Plan, PlannedPartition
 from libironic_disk.pure.tables.model import FoundPartition, FoundTable, TableKind
 from libironic_disk.units import in_words
@@ -81,5 +82,9 @@ def _named_alike(kind: TableKind, part: PlannedPartition, found: FoundPartition)
 def _holds_its_filesystem(part: PlannedPartition, facts: DiskFacts) -> bool:
     if part.filesystem is None or part.keep:
         return True
-    inside = [(found.kind, found.label, found.uuid) for found in facts.signatures_of(part.number)]
-    return inside == [(part.filesystem, part.label, part.filesystem_uuid)]
+    return holds_alone(facts.signatures_of(part.number), part.filesystem, part.label, part.filesystem_uuid)
+
+
+def holds_alone(found: Sequence[Signature], filesystem: FileSystem, label: str, uuid: str) -> bool:
+    """Whether what was found in one place is this file system and nothing beside it."""
+    return [(each.kind, each.label, each.uuid) for each in found] == [(filesystem, label, uuid)]

@@ -121,18 +121,19 @@ def _planned(layout: Layout, spec: PartitionSpec, where: Place, uuid: str, seed:
         attributes=attribute_mask(spec.attributes),
         filesystem=spec.filesystem,
         label=spec.label,
-        filesystem_uuid=_filesystem_uuid(spec, seed),
+        filesystem_uuid=filesystem_uuid(spec.filesystem, seed, spec.name),
         mount_point=spec.mount_point,
         keep=spec.keep,
         record=where.record,
     )
 
 
-def _filesystem_uuid(spec: PartitionSpec, seed: bytes) -> str:
-    if spec.filesystem is None:
+def filesystem_uuid(filesystem: FileSystem | None, seed: bytes, name: str) -> str:
+    """Return the identity of what will be made at the place of this name, as blkid writes it; empty for nothing."""
+    if filesystem is None:
         return ""
-    uuid = ids.guid(seed, f"filesystem/{spec.name}")
-    return ids.fat_volume_id(uuid) if spec.filesystem is FileSystem.VFAT else str(uuid)
+    uuid = ids.guid(seed, f"filesystem/{name}")
+    return ids.fat_volume_id(uuid) if filesystem is FileSystem.VFAT else str(uuid)
 
 
 def _activated(partitions: tuple[PlannedPartition, ...]) -> tuple[PlannedPartition, ...]:

@@ -17,7 +17,6 @@ from libironic_disk.pure.images.qcow2_events import Compressed, Raw, Recall, Spi
 from libironic_disk.pure.ranges import ByteRange
 from libironic_disk.units import MIB, align_up
 
-_RECALLED_AT_ONCE: Final = MIB
 _WORD: Final = array("I").itemsize
 # A word each: 4 MiB, and with clusters of 64 KiB they lend 64 GiB. Of what may be lent, the top: that is seldom written
 # first.
@@ -74,6 +73,11 @@ class Spillway:
         self._held: dict[int, bytes] = {}
         self._answer: bytes | None = None
 
+    @property
+    def lends(self) -> bool:
+        """Whether anything may wait where the guest's own bytes are written."""
+        return len(self._owners) > 0
+
     def answer(self, data: bytes) -> None:
         """Take what the last :class:`Recall` asked for."""
         self._answer = data
@@ -96,7 +100,7 @@ class Spillway:
 
         Args:
             cluster: the first one.
-            waiting: how many wait from there on, one behind the other in the file.
+            waiting: how many of those that wait from there on may be read at once.
             most: bytes that the file has from there on.
 
         Raises:
@@ -108,7 +112,7 @@ class Spillway:
             place, count = self._start + self._places[cluster] * self._size, 1
         else:
             place = self._tail_start + cluster * self._size
-            count = min(waiting, self._tail_count - cluster, max(1, _RECALLED_AT_ONCE // self._size))
+            count = min(waiting, self._tail_count - cluster)
         return (yield from self._recall(place, min(most, count * self._size)))
 
     def making_way(self, event: Raw | Compressed | Zeros) -> Iterator[Recall | Spill]:

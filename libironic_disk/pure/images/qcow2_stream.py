@@ -106,7 +106,7 @@ class Decoder:
             ImageDamaged: it can't be what its owner meant.
             ImageOrderUnsupported: its tables come too late.
         """
-        return self._making_way(self._push(memoryview(data)))
+        return self._guarded(self._push(memoryview(data)))
 
     def _push(self, chunk: memoryview) -> Iterator[Event]:
         before, self._received = self._received, self._received + len(chunk)
@@ -137,7 +137,7 @@ class Decoder:
             ImageOrderUnsupported: its tables came too late.
             SourceChanged: tables that were read ahead weren't the ones that came by.
         """
-        return self._making_way(self._finish())
+        return self._guarded(self._finish())
 
     def _finish(self) -> Iterator[Event]:
         size = self._received
@@ -157,6 +157,9 @@ class Decoder:
         if not self._ahead.came_by_alike:
             reason = "the tables that were read ahead aren't those that came by later"
             raise SourceChanged(source=self._image, reason=reason)
+
+    def _guarded(self, events: Iterator[Event]) -> Iterator[Event]:
+        return self._making_way(events) if self._stash.spillway.lends else events
 
     def _making_way(self, events: Iterator[Event]) -> Iterator[Event]:
         for event in events:

@@ -119,6 +119,11 @@ class StorageFacts:
     arrays: tuple[FoundArray, ...] = ()
     groups: tuple[FoundGroup, ...] = ()
 
+    @property
+    def name(self) -> str:
+        """What the disks are called in errors."""
+        return ", ".join(disk.path for disk in self.disks)
+
     def busy(self) -> Iterator[str]:
         """Yield, in words, what runs upon the disks."""
         for holder in self.holders:

@@ -8,7 +8,8 @@ from typing import Final
 
 from libironic_disk.errors import DeviceBusy, LayoutInvalid, NameTaken, VolumesDoNotFit
 from libironic_disk.pure.disks import ids, planner
-from libironic_disk.pure.disks.layout import SMALLEST, FileSystem
+from libironic_disk.pure.disks.layout import SMALLEST
+from libironic_disk.pure.disks.matching import holds_alone
 from libironic_disk.pure.disks.placing import grown
 from libironic_disk.pure.disks.planning import Existing, Plan, PlannedPartition
 from libironic_disk.pure.disks.sizes import Exact, Percent, Remaining
@@ -104,14 +105,12 @@ def _array(spec: ArraySpec, storage: Storage, disks: Sequence[Plan], seed: bytes
     )
 
 
-def _contents(spec: ArraySpec | VolumeSpec, purpose: str, seed: bytes) -> Contents:
-    uuid = ids.guid(seed, f"filesystem/{purpose}")
-    by_kind = {None: "", FileSystem.VFAT: ids.fat_volume_id(uuid)}
+def _contents(spec: ArraySpec | VolumeSpec, name: str, seed: bytes) -> Contents:
     return Contents(
         role=spec.role,
         filesystem=spec.filesystem,
         label=spec.label,
-        filesystem_uuid=by_kind.get(spec.filesystem, str(uuid)),
+        filesystem_uuid=planner.filesystem_uuid(spec.filesystem, seed, name),
         mount_point=spec.mount_point,
     )
 
@@ -198,7 +197,7 @@ def _check_holders(facts: StorageFacts, *, take_apart: bool) -> None:
     """
     users = tuple(obstacles(facts) if take_apart else facts.busy()) + tuple(_shared_groups(facts))
     if users:
-        raise DeviceBusy(device=", ".join(disk.path for disk in facts.disks), users=users)
+        raise DeviceBusy(device=facts.name, users=users)
 
 
 def _check_nothing_kept(disks: Sequence[Plan], facts: StorageFacts) -> None:
@@ -209,7 +208,7 @@ def _check_nothing_kept(disks: Sequence[Plan], facts: StorageFacts) -> None:
     """
     if facts.holders and any(part.keep for disk in disks for part in disk.partitions):
         users = tuple(f"{user}, and a partition is to be kept" for user in facts.busy())
-        raise DeviceBusy(device=", ".join(disk.path for disk in facts.disks), users=users)
+        raise DeviceBusy(device=facts.name, users=users)
 
 
 def obstacles(facts: StorageFacts) -> Iterator[str]:
@@ -285,7 +284,6 @@ def _adopted(contents: Contents, found: FoundArray | FoundVolume) -> Contents:
 
 
 def _holds(contents: Contents, found: FoundArray | FoundVolume) -> bool:
-    if contents.filesystem is None:
-        return True
-    inside = [(each.kind, each.label, each.uuid) for each in found.signatures]
-    return inside == [(contents.filesystem, contents.label, contents.filesystem_uuid)]
+    return contents.filesystem is None or holds_alone(
+        found.signatures, contents.filesystem, contents.label, contents.filesystem_uuid
+    )

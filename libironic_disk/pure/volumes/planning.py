@@ -73,6 +73,11 @@ class StoragePlan:
     stops: tuple[Holder, ...] = ()
 
     @property
+    def name(self) -> str:
+        """What the disks are called in errors."""
+        return ", ".join(disk.device for disk in self.disks)
+
+    @property
     def is_empty(self) -> bool:
         """Whether everything already is as it should be."""
         return all(disk.is_empty for disk in self.disks)
@@ -86,10 +91,10 @@ class StoragePlan:
         names = {array.name: f"mduuid/{array.uuid.replace(':', '')}" for array in self.arrays}
         for group in self.groups:
             for volume in group.volumes:
-                names[f"{group.name}/{volume.name}"] = f"lvm/{_mapped(group.name)}-{_mapped(volume.name)}"
+                names[f"{group.name}/{volume.name}"] = f"lvm/{mapped_name(group.name, volume.name)}"
         return names[name]
 
 
-def _mapped(name: str) -> str:
-    """Return a name as device mapper and GRUB join it with another (lvm(8))."""
-    return name.replace("-", "--")
+def mapped_name(group: str, volume: str) -> str:
+    """Return the name that device mapper and GRUB give to a volume of a group (lvm(8))."""
+    return "-".join(name.replace("-", "--") for name in (group, volume))
