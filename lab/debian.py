@@ -1,4 +1,4 @@
-"""A real Debian 12 system as a partition image: the thing that the demo and the boot tests deploy.
+"""A real Debian system as a partition image: the thing that the demo and the boot tests deploy.
 
 The image is one ext4 file system in a qcow2 file, as a cloud's partition image is: a kernel, an initramfs
 and systemd, but no partition table and no boot loader. When it comes up it writes a report of what it found
@@ -22,6 +22,7 @@ import tempfile
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 
 from lab import locked
@@ -177,6 +178,18 @@ grep -qw lab.stay /proc/cmdline || systemctl poweroff --force
 """
 
 
+class Release(StrEnum):
+    """A release of Debian, by the name of its archive."""
+
+    DEBIAN_12 = "bookworm"
+    DEBIAN_13 = "trixie"
+
+    @property
+    def number(self) -> int:
+        """The release's number."""
+        return {Release.DEBIAN_12: 12, Release.DEBIAN_13: 13}[self]
+
+
 @dataclass(frozen=True, kw_only=True)
 class RecipeFile:
     """One file that the recipe puts into the image; a symbolic link when it has a target."""
@@ -275,23 +288,25 @@ def parse_deploy_report(serial: str) -> DeployReport | None:
     )
 
 
-def build_partition_image(cache: Path, *, more: Sequence[str] = (), log: Log = print) -> DebianImage:
+def build_partition_image(
+    cache: Path, release: Release = Release.DEBIAN_12, *, more: Sequence[str] = (), log: Log = print
+) -> DebianImage:
     """Return the image, with ``more`` packages in it, building it first if the cache has none of this recipe."""
-    recipe = _recipe_hash(more)
-    home = cache / f"debian-12-{recipe[:12]}"
+    recipe = _recipe_hash(release, more)
+    home = cache / f"debian-{release.number}-{recipe[:12]}"
     cache.mkdir(parents=True, exist_ok=True)
-    with locked(cache / "debian-12.lock"):
+    with locked(cache / f"debian-{release.number}.lock"):
         if not home.exists():
             with tempfile.TemporaryDirectory(prefix=".building-", dir=cache) as work:
-                _build(Path(work), more, root_uuid=str(uuid.UUID(recipe[:32], version=4)), log=log)
+                _build(Path(work), release, more, root_uuid=str(uuid.UUID(recipe[:32], version=4)), log=log)
                 (Path(work) / "image").rename(home)
     return _load(home)
 
 
-def _build(work: Path, more: Sequence[str], *, root_uuid: str, log: Log) -> None:
+def _build(work: Path, release: Release, more: Sequence[str], *, root_uuid: str, log: Log) -> None:
     tree, image = work / "tree", work / "image"
     image.mkdir()
-    _make_tree(work, tree, more, log)
+    _make_tree(work, tree, release, more, log)
 
     kernel = max((tree / "boot").glob("vmlinuz-*"))
     version = kernel.name.removeprefix("vmlinuz-")
@@ -311,12 +326,12 @@ def _build(work: Path, more: Sequence[str], *, root_uuid: str, log: Log) -> None
     (image / "image.json").write_text(json.dumps(facts, indent=2))
 
 
-def _make_tree(work: Path, tree: Path, more: Sequence[str], log: Log) -> None:
+def _make_tree(work: Path, tree: Path, release: Release, more: Sequence[str], log: Log) -> None:
     early, late, apt_conf = work / "early.tar", work / "late.tar", work / "90machine"
     _write_tar(early, EARLY_FILES)
     _write_tar(late, LATE_FILES)
     apt_conf.write_text(_apt_settings_of_this_machine())
-    log("building a Debian 12 root file system with mmdebstrap: this needs the network")
+    log(f"building a Debian {release.number} root file system with mmdebstrap: this needs the network")
     _run(
         [
             "mmdebstrap",
@@ -328,7 +343,7 @@ def _make_tree(work: Path, tree: Path, more: Sequence[str], log: Log) -> None:
             f"--customize-hook={CUSTOMIZE}",
             f"--customize-hook=tar-in {late} /",
             f'--customize-hook=rm "$1"/etc/apt/apt.conf.d/{apt_conf.name}',
-            "bookworm",
+            release,
             str(tree),
         ],
         log,
@@ -361,9 +376,9 @@ def _size_for(tree: Path) -> int:
     return -(-int(blocks * 4096 * 1.2 + 32 * MIB) // MIB) * MIB
 
 
-def _recipe_hash(more: Sequence[str]) -> str:
+def _recipe_hash(release: Release, more: Sequence[str]) -> str:
     """Anything here that changes the image changes this: the recipe is this whole file, and what is added to it."""
-    return hashlib.sha256(Path(__file__).read_bytes() + " ".join(more).encode()).hexdigest()
+    return hashlib.sha256(Path(__file__).read_bytes() + " ".join((release, *more)).encode()).hexdigest()
 
 
 def _load(home: Path) -> DebianImage:

@@ -131,21 +131,23 @@ def booted(
     firmware: Firmware = Firmware.BIOS,
     sector_size: int = 512,
     memory_mib: int = 768,
+    keep: bool = False,
     more: tuple[str, ...] = (),
 ) -> Iterator[Machine]:
-    """Boot a raw disk in SeaBIOS or OVMF; the machine is off when the ``with`` ends.
+    """Boot a raw disk in SeaBIOS or OVMF; the machine is off when the ``with`` ends, or when it restarts.
 
     Args:
-        disk: an image file or a block device, only read: what the machine writes is forgotten.
+        disk: an image file or a block device.
         firmware: what starts the machine.
         sector_size: the logical and physical sector size that the machine sees.
         memory_mib: its memory.
+        keep: what the machine writes stays on the disk; else it is forgotten.
         more: further arguments for QEMU.
     """
     with ExitStack() as stack:
         arguments = [
             *(*EMULATED, "-m", str(memory_mib)),
-            *("-drive", f"if=none,id=disk,file={disk},format=raw,snapshot=on"),
+            *("-drive", f"if=none,id=disk,file={disk},format=raw,snapshot={'off' if keep else 'on'}"),
             "-device",
             f"virtio-blk-pci,drive=disk,bootindex=0,logical_block_size={sector_size},physical_block_size={sector_size}",
             *more,

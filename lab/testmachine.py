@@ -13,16 +13,16 @@ from __future__ import annotations
 import argparse
 import hashlib
 import shlex
-import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from lab import cache_directory, locked
+from lab.initramfs import archive, needed_modules
 from lab.qemu import Machine, processor, started, uefi
 
 Log = Callable[[str], None]
@@ -145,7 +145,7 @@ def running(
         share.mkdir()
         for name, text in (files or {}).items():
             (share / name).write_text(text)
-        initramfs.write_bytes(b"".join(_initramfs(packages)))
+        initramfs.write_bytes(_initramfs(packages))
         (share / "inside.sh").write_text(
             _INSIDE.format(
                 packages=shlex.quote(str(packages)),
@@ -157,7 +157,7 @@ def running(
         )
         arguments = [
             *(*processor(), "-m", str(memory_mib), "-device", "virtio-rng-pci"),
-            *("-kernel", str(packages / "boot" / f"vmlinuz-{_version(packages)}"), "-initrd", str(initramfs)),
+            *("-kernel", str(packages / "boot" / f"vmlinuz-{kernel_version(packages)}"), "-initrd", str(initramfs)),
             *("-append", _COMMAND_LINE),
             *_shared("root", Path("/"), ",readonly=on,multidevs=remap"),
             *_shared("share", share, ""),
@@ -205,46 +205,22 @@ def _unpack(work: Path, tree: Path, log: Log) -> None:
     subprocess.run(argv, cwd=work, check=True)
     for package in work.glob("*.deb"):
         subprocess.run(["dpkg-deb", "--extract", str(package), str(tree)], check=True)
-    subprocess.run(["depmod", "--basedir", str(tree), _version(tree)], check=True)
+    subprocess.run(["depmod", "--basedir", str(tree), kernel_version(tree)], check=True)
 
 
-def _version(packages: Path) -> str:
+def kernel_version(packages: Path) -> str:
+    """Return the version of the kernel in the tree that :func:`debian_packages` returns."""
     (modules,) = (packages / "lib/modules").iterdir()
     return modules.name
 
 
-def _initramfs(packages: Path) -> Iterator[bytes]:
-    """Make the initial RAM disk: busybox, our init and the modules that it loads, as a cpio archive."""
-    for folder in ("bin", "dev", "lower", "modules", "proc", "root", "sys", "upper"):
-        yield _entry(folder, stat.S_IFDIR | 0o755)
-    yield _entry("bin/busybox", stat.S_IFREG | 0o755, (packages / "bin/busybox").read_bytes())
-    yield _entry("init", stat.S_IFREG | 0o755, _INIT.encode())
-    modules = tuple(_needed(packages))
-    for module in modules:
-        yield _entry(f"modules/{module.name}", stat.S_IFREG | 0o644, module.read_bytes())
-    yield _entry("modules/order", stat.S_IFREG | 0o644, "\n".join(module.name for module in modules).encode())
-    yield _entry("TRAILER!!!", 0)
-
-
-def _needed(packages: Path) -> Iterable[Path]:
-    """Return the early modules and what they depend on, in the order to load them."""
-    argv = ("modprobe", "--dirname", str(packages), "--set-version", _version(packages), "--show-depends", "--all")
-    lines = _output(*argv, *_EARLY_MODULES).splitlines()
-    # Several of them need the same ones.
-    return dict.fromkeys(Path(line.split()[1]) for line in lines if line.startswith("insmod "))
-
-
-def _entry(name: str, mode: int, data: bytes = b"") -> bytes:
-    """Return a file of a cpio archive in the "newc" format (kernel: early-userspace/buffer-format)."""
-    path = name.encode() + b"\0"
-    # inode, mode, uid, gid, links, mtime, size, the file's and the device's major and minor, length of name, checksum
-    numbers = (0, mode, 0, 0, 1, 0, len(data), 0, 0, 0, 0, len(path), 0)
-    header = b"070701" + b"".join(b"%08x" % number for number in numbers)
-    return _padded(header + path) + _padded(data)
-
-
-def _padded(data: bytes) -> bytes:
-    return data + bytes(-len(data) % 4)
+def _initramfs(packages: Path) -> bytes:
+    """Make the initial RAM disk: busybox, our init and the modules that it loads."""
+    modules = needed_modules(packages, kernel_version(packages), _EARLY_MODULES)
+    files = {"bin/busybox": (0o755, (packages / "bin/busybox").read_bytes()), "init": (0o755, _INIT.encode())}
+    files |= {f"modules/{module.name}": (0o644, module.read_bytes()) for module in modules}
+    files["modules/order"] = (0o644, "\n".join(module.name for module in modules).encode())
+    return archive(("bin", "dev", "lower", "modules", "proc", "root", "sys", "upper"), files)
 
 
 def _output(*argv: str) -> str:

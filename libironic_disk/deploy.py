@@ -17,9 +17,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from libironic_disk import configdrive, filesystems, grub, images, partitioner, wholedisk
+from libironic_disk import configdrive, filesystems, grub, images, partitioner, partitionimages, wholedisk
 from libironic_disk.configdrive import ConfigDrive
-from libironic_disk.errors import BootImpossible, DiskState, ImageRefused, ImageTooLarge, LayoutInvalid, leaving
+from libironic_disk.errors import BootImpossible, DiskState, LayoutInvalid, leaving
 from libironic_disk.events import Cancellation, EventSink, Phase, ignore, phase
 from libironic_disk.filesystems import Probed
 from libironic_disk.grub import BootInstalled, BootPlan, RootPartition
@@ -109,7 +109,15 @@ def plan(request: DeployRequest, *, cancel: Cancellation | None = None) -> Deplo
     layout = layout_of(request, config_drive_bytes=drive.size if drive else 0)
     wanted = partitioner.plan(layout, facts, existing=Existing.REPLACE)
     _check_rooms(wanted, image, drive)
-    _check_contents(image, request, _required(wanted, Role.ROOT), cancel)
+    root = _required(wanted, Role.ROOT)
+    partitionimages.check(
+        image,
+        target=f"the partition {root.name}",
+        capacity=root.size,
+        boots=request.boot_loader is BootLoader.GRUB,
+        device=request.device,
+        cancel=cancel,
+    )
     boot = _boot(request, facts, wanted) if request.boot_loader is BootLoader.GRUB else None
     kinds = [part.filesystem for part in wanted.makes if part.filesystem is not None]
     process.require((*filesystems.required_tools(kinds), *images.required_tools(image)))
@@ -151,11 +159,7 @@ def apply(
                 part = _required(disk.plan, Role.CONFIG_DRIVE)
                 configdrive.place(wanted.drive, disk.nodes[part.number], capacity=part.size)
         with phase(sink, Phase.IMAGE, wanted.image.name):
-            copied = _write_image(wanted, disk, sink, switch)
-        root = filesystems.read(disk.node_of(Role.ROOT))
-        if root is None:
-            # Of a stream that is known only now.
-            raise ImageRefused(image=wanted.image.name, reason="it holds no file system that is known here")
+            copied, root = _write_image(wanted, disk, sink, switch)
         installed = None
         if wanted.boot is not None:
             with phase(sink, Phase.BOOT_LOADER, str(wanted.boot.firmware)):
@@ -199,30 +203,6 @@ def _check_rooms(wanted: Plan, image: InspectedImage, drive: ConfigDrive | None)
         raise LayoutInvalid(problems=(problem,))
 
 
-def _check_contents(
-    image: InspectedImage, request: DeployRequest, root: PlannedPartition, cancel: Cancellation | None
-) -> None:
-    """Refuse a file that is no partition image; what a stream holds is known when it is on the disk."""
-    inside = images.look_inside(image, cancel=cancel)
-    if inside is None:
-        return
-    kinds = [found.kind for found in inside.signatures]
-    if len(kinds) > 1:
-        raise ImageRefused(image=image.name, reason=f"it is {' and '.join(kinds)} at the same time")
-    if not kinds and inside.has_table:
-        reason = "it has a partition table: it looks like a whole-disk image, and a partition image is deployed here"
-        raise ImageRefused(image=image.name, reason=reason)
-    if not kinds:
-        raise ImageRefused(image=image.name, reason="it holds no file system that is known here")
-    images.check_whole(image, inside.file_system_size, image.virtual_size)
-    if inside.file_system_size is not None and inside.file_system_size > root.size:
-        target = f"the partition {root.name}"
-        raise ImageTooLarge(image=image.name, target=target, wanted=inside.file_system_size, available=root.size)
-    if request.boot_loader is BootLoader.GRUB and kinds[0] not in grub.ROOT_FILE_SYSTEMS:
-        reason = f"the image {image.name} holds {kinds[0]}, and GRUB can't start from it"
-        raise BootImpossible(device=request.device, reason=reason)
-
-
 def _required(wanted: Plan, role: Role) -> PlannedPartition:
     part = wanted.partition(role)
     if part is None:
@@ -247,9 +227,11 @@ def _boot(request: DeployRequest, facts: DiskFacts, wanted: Plan) -> BootPlan:
     )
 
 
-def _write_image(wanted: DeployPlan, disk: StagedDisk, sink: EventSink, cancel: Cancellation) -> ImageWritten:
+def _write_image(
+    wanted: DeployPlan, disk: StagedDisk, sink: EventSink, cancel: Cancellation
+) -> tuple[ImageWritten, Probed]:
     part = _required(disk.plan, Role.ROOT)
-    written = images.write_image(
+    return partitionimages.write(
         wanted.image,
         disk.nodes[part.number],
         capacity=part.size,
@@ -258,9 +240,6 @@ def _write_image(wanted: DeployPlan, disk: StagedDisk, sink: EventSink, cancel: 
         spool_dir=wanted.request.spool_dir,
         verify=wanted.request.verify,
     )
-    # Of an image that couldn't be looked into.
-    images.check_whole(wanted.image, filesystems.size_of(disk.nodes[part.number]), written.bytes_written)
-    return written
 
 
 def _install_grub(boot: BootPlan, disk: StagedDisk, root: Probed, cancel: Cancellation) -> BootInstalled:

@@ -6,6 +6,7 @@ fields without parsing text::
     DiskError
     ├── RequestError              the request can't be carried out as it stands
     │   ├── LayoutInvalid         the description contradicts itself
+    │   ├── DescriptionInvalid    a description of several images that can't be carried out
     │   ├── DocumentInvalid       a JSON document that isn't what it should be
     │   ├── LayoutDoesNotFit      it needs more bytes than there are
     │   ├── VolumesDoNotFit       an array or a volume group has less than its contents need
@@ -20,6 +21,7 @@ fields without parsing text::
     │   ├── ImageTooLarge         it doesn't fit where it should be written
     │   ├── GeometryMismatch      the image's partition table counts in sectors of another size
     │   ├── ChecksumInvalid       not a checksum, or a checksum file that doesn't name the image's one
+    │   ├── DiskNotFound          no disk is meant by a mark, or several are
     │   ├── BootImpossible        firmware, table and disk can't boot together
     │   ├── KernelParametersInvalid  a kernel parameter that can't be passed on as it is
     │   └── ToolMissing           a program isn't installed; names its package
@@ -35,6 +37,8 @@ fields without parsing text::
     ├── ProgramError              a program that was run
     │   ├── ProgramFailed
     │   └── ProgramTimedOut
+    ├── MultibootDamaged          a file of the multiboot partition isn't what was written there
+    ├── SwitchRefused             which system boots next can't be changed so
     ├── PathFailed                something inside a file system isn't what it should be
     ├── ImageDamaged              the bytes of an image, once they came, were wrong
     ├── ChecksumMismatch          an image isn't the one that its owner described
@@ -137,6 +141,16 @@ class LayoutInvalid(RequestError):
 
     def _sentence(self) -> str:
         return f"the layout is invalid: {'; '.join(self.problems)}"
+
+
+@dataclass(kw_only=True, eq=False)
+class DescriptionInvalid(RequestError):
+    """A description of several images contradicts itself; ``problems`` has every defect, each after its path."""
+
+    problems: tuple[str, ...]
+
+    def _sentence(self) -> str:
+        return f"the description of the images can't be carried out: {'; '.join(self.problems)}"
 
 
 @dataclass(kw_only=True, eq=False)
@@ -380,6 +394,19 @@ class NotABlockDevice(DeviceError):
 
 
 @dataclass(kw_only=True, eq=False)
+class DiskNotFound(RequestError):
+    """No disk of this machine has a mark, or all of ``matching`` have; ``present`` are all that there are."""
+
+    wanted: str
+    matching: tuple[str, ...]
+    present: tuple[str, ...]
+
+    def _sentence(self) -> str:
+        which = f"{', '.join(self.matching)} have" if self.matching else "no disk has"
+        return f"{which} the {self.wanted}, and one is wanted; this machine has {', '.join(self.present) or 'none'}"
+
+
+@dataclass(kw_only=True, eq=False)
 class DeviceReadOnly(DeviceError):
     """The kernel refuses writes to the disk."""
 
@@ -494,6 +521,28 @@ class PathFailed(DiskError):
 
     def _sentence(self) -> str:
         return f"{self.path} in the file system on {self.tree}: {self.reason}"
+
+
+@dataclass(kw_only=True, eq=False)
+class MultibootDamaged(DiskError):
+    """A file of the multiboot partition, such as GRUB's environment block, isn't what GRUB or this library wrote."""
+
+    path: str
+    reason: str
+
+    def _sentence(self) -> str:
+        return f"{self.path} on the multiboot partition is damaged: {self.reason}; deploy or refresh it anew"
+
+
+@dataclass(kw_only=True, eq=False)
+class SwitchRefused(DiskError):
+    """Which system boots next can't be changed so; nothing was changed."""
+
+    wanted: str
+    reason: str
+
+    def _sentence(self) -> str:
+        return f"{self.wanted} is refused: {self.reason}"
 
 
 @dataclass(kw_only=True, eq=False)

@@ -42,6 +42,7 @@ __all__ = [
     "RootPartition",
     "SerialConsole",
     "install",
+    "install_loader",
     "plan_boot",
     "register",
 ]
@@ -262,10 +263,9 @@ def install(
         Cancelled: the caller cancelled.
     """
     cancel = cancel or Cancellation()
-    target = _loader_node(plan, bios_boot_node, esp_node)
+    _loader_node(plan, bios_boot_node, esp_node)
     if root.filesystem not in ROOT_FILE_SYSTEMS:
         raise BootImpossible(device=plan.device, reason=f"GRUB is not set up here to read {root.filesystem}")
-    core = _core(plan.platform, root.uuid, plan.volume)
     # GRUB reads a btrfs from its top, whatever the default subvolume is: this is what it will see.
     options = ("subvolid=5",) if root.filesystem is FileSystem.BTRFS else ()
     with mounted(root.node, root.filesystem, read_only=False, options=options) as descriptor:
@@ -276,13 +276,30 @@ def install(
         as_read_here = grub_reading.checksums(tree, _needed_to_boot(menu))
     cancel.check("installing the boot loader")
     grub_reading.check(root.node, root.filesystem, as_read_here, cancel=cancel)
-    head = _place(plan, core, target)
+    head = install_loader(plan, uuid=root.uuid, bios_boot_node=bios_boot_node, esp_node=esp_node)
     notes = tuple(
         f"{entry.kernel} has no initial RAM disk and is started with {entry.parameters}"
         for entry in menu.entries
         if not entry.initrd
     )
     return BootInstalled(head=head, entries=menu.entries, default=menu.default, notes=notes)
+
+
+def install_loader(
+    plan: BootPlan, *, uuid: str, bios_boot_node: str | None = None, esp_node: str | None = None
+) -> tuple[Extent, ...]:
+    """Put GRUB's core in its place; it goes on with ``/boot/grub/grub.cfg`` in the file system with this UUID.
+
+    Returns:
+        What the caller still has to write into the first MiB of the disk.
+
+    Raises:
+        BootImpossible: there is no room for it.
+        DeviceFailed: a write failed.
+        ProgramError: grub-mkimage or mtools failed.
+    """
+    target = _loader_node(plan, bios_boot_node, esp_node)
+    return _place(plan, _core(plan.platform, uuid, plan.volume), target)
 
 
 def _menu(plan: BootPlan, root: RootPartition, tree: RootDir) -> Menu:

@@ -14,7 +14,7 @@ PACKAGE = "libironic_disk"
 TOP = Path(libironic_disk.__file__).parent
 MOST_LINES = 400
 # A flat list of small classes, which everybody looks for in one place.
-LONGER = {f"{PACKAGE}.errors": 600}
+LONGER = {f"{PACKAGE}.errors": 700}
 
 # What may be imported where nothing may touch the machine. A whole module unless it says which of its names.
 ALLOWED_IN_PURE: dict[str, frozenset[str]] = {
@@ -34,6 +34,7 @@ ALLOWED_IN_PURE: dict[str, frozenset[str]] = {
         "contextlib",
         "dataclasses",
         "deflate",
+        "difflib",
         "enum",
         "fractions",
         "functools",
@@ -51,7 +52,9 @@ ALLOWED_IN_PURE: dict[str, frozenset[str]] = {
         "string",
         "struct",
         "textwrap",
+        "types",
         "typing",
+        "urllib.parse",
         "uuid",
         "xml.sax.saxutils",
         "zlib",

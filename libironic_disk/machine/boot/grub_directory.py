@@ -27,14 +27,19 @@ class Systems:
     kernels: tuple[Kernel, ...]
 
 
-def systems(tree: RootDir) -> Systems:
+def systems(tree: RootDir, *, boot: RootDir | None = None) -> Systems:
     """Read what an image can start; an image without a kernel has none.
 
+    Args:
+        tree: its root.
+        boot: the file system that it has on ``/boot``, where that is another one.
+
     Raises:
-        PathFailed: ``/boot`` can't be read.
+        PathFailed: the directory with the kernels can't be read.
     """
-    names = tree.names("/boot") if tree.exists("/boot") else ()
-    kernels = tuple(kernel for kernel in find_kernels(names) if tree.is_file(f"/boot/{kernel.name}"))
+    holder, directory = (tree, "/boot") if boot is None else (boot, "")
+    names = holder.names(directory or "/") if holder.exists(directory or "/") else ()
+    kernels = tuple(kernel for kernel in find_kernels(names) if holder.is_file(f"{directory}/{kernel.name}"))
     return Systems(name=_name(tree), kernels=kernels)
 
 
@@ -78,12 +83,21 @@ def write(tree: RootDir, platform: Platform, menu: Menu) -> None:
     Raises:
         PathFailed: the directory leads out of the tree, is none, or has no room.
     """
-    modules = f"{GRUB_DIRECTORY}/{platform}"
-    tree.make_dirs(modules)
-    tree.write_files(modules, grub_image.module_files(platform))
+    write_modules(tree, platform)
     config = f"{GRUB_DIRECTORY}/grub.cfg"
     if tree.exists(config):
         before = tree.read_file(config, limit=_MENU_LIMIT)
         if not before.startswith(grubcfg.FIRST_LINE.encode()):
             tree.write_file(f"{config}.image", before)
     tree.write_file(config, grubcfg.render(menu).encode())
+
+
+def write_modules(tree: RootDir, platform: Platform) -> None:
+    """Write the modules that GRUB loads by name.
+
+    Raises:
+        PathFailed: the directory leads out of the tree, is none, or has no room.
+    """
+    modules = f"{GRUB_DIRECTORY}/{platform}"
+    tree.make_dirs(modules)
+    tree.write_files(modules, grub_image.module_files(platform))

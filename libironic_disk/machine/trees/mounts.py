@@ -69,11 +69,11 @@ def mounted(
                 _sync(directory, node)
     except BaseException as first:
         try:
-            _wait_until_released(node, release_timeout)
+            wait_until_released(node, release_timeout)
         except DiskError as late:
             add_aftermath(first, str(late))
         raise
-    _wait_until_released(node, release_timeout)
+    wait_until_released(node, release_timeout)
 
 
 @contextmanager
@@ -143,8 +143,15 @@ def _sync(directory: int, node: str) -> None:
         raise DeviceFailed(device=node, action="writing to", reason=error.strerror or str(error)) from error
 
 
-def _wait_until_released(node: str, timeout: float) -> None:
-    """Closing only begins the end of a mount that another task holds too: an exclusive open proves that it's over."""
+def wait_until_released(node: str, timeout: float) -> None:
+    """Wait until nobody has a device mounted.
+
+    Closing only begins the end of a mount that another task holds too: an exclusive open proves that it's over.
+
+    Raises:
+        DeviceBusy: the kernel kept it for ``timeout`` seconds.
+        DeviceFailed: it can't be opened.
+    """
     deadline = time.monotonic() + timeout
     while True:
         try:

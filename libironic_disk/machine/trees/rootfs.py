@@ -139,6 +139,24 @@ class RootDir:
             if sync:
                 os.fsync(parent)
 
+    def overwrite(self, path: str, data: bytes) -> None:
+        """Write over the beginning of a regular file, which keeps its size and its place on the disk.
+
+        Nothing else of the file system changes with it but a time. The data are on the disk on return.
+        """
+        with self._opened(path, os.O_PATH) as found:
+            self._require_regular(path, found)
+        with self._opened(path, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY) as descriptor:
+            self._require_regular(path, descriptor)
+            if os.fstat(descriptor).st_size < len(data):
+                raise PathFailed(tree=self._tree, path=path, reason=f"it has fewer than {len(data)} bytes")
+            try:
+                if os.pwrite(descriptor, data, 0) != len(data):
+                    raise PathFailed(tree=self._tree, path=path, reason="not all of it could be written")
+                os.fsync(descriptor)
+            except OSError as error:
+                self._fail(path, error)
+
     def make_dirs(self, path: str) -> None:
         """Make a directory and those above it where they are missing; links to directories inside count as such."""
         done = ""

@@ -39,7 +39,8 @@ class MenuEntry:
     """One system to boot.
 
     ``id`` stays the same from one rendering to the next. ``kernel`` and ``initrd`` are paths from the root of the file
-    system ``root_uuid``; an empty ``initrd`` means none. ``parameters`` is the whole command line.
+    system ``root_uuid``; an empty ``initrd`` means none. ``parameters`` is the whole command line. ``volume`` is GRUB's
+    name of the logical volume or mirror that the file system is on, empty for a partition.
     """
 
     id: str
@@ -48,8 +49,11 @@ class MenuEntry:
     kernel: str
     initrd: str
     parameters: KernelParameters
+    volume: str = ""
 
     def __post_init__(self) -> None:
+        if self.volume and not _VOLUME.fullmatch(self.volume):
+            raise ValueError(f"{self.volume!r} is no name of a volume")
         if not _ID.fullmatch(self.id):
             raise ValueError(f"{self.id!r} is no menu entry id: letters, digits and ._+:~- make one")
         if not _UUID.fullmatch(self.root_uuid):
@@ -124,15 +128,16 @@ def render(menu: Menu) -> str:
 
 def _lines(menu: Menu) -> Iterator[str]:
     yield FIRST_LINE
-    yield from _terminal(menu.serial)
+    yield from terminal_lines(menu.serial)
     yield f"set default={quote(menu.default)}"
     yield f"set timeout={menu.timeout}"
     for entry in menu.entries:
         yield ""
-        yield from _entry(entry)
+        yield from entry_lines(entry)
 
 
-def _terminal(serial: SerialConsole | None) -> Iterator[str]:
+def terminal_lines(serial: SerialConsole | None) -> Iterator[str]:
+    """Yield the commands by which GRUB talks to a serial port too."""
     if serial is None:
         return
     yield f"serial --unit={serial.unit} --speed={serial.speed}"
@@ -141,11 +146,18 @@ def _terminal(serial: SerialConsole | None) -> Iterator[str]:
     yield "terminal_output console serial"
 
 
-def _entry(entry: MenuEntry) -> Iterator[str]:
+def entry_lines(entry: MenuEntry, *, variable: str = "") -> Iterator[str]:
+    """Yield one entry; what ``variable`` holds when it is booted goes to the kernel too, split at spaces."""
     yield f"menuentry {quote(title(entry.title))} --id {quote(entry.id)} {{"
-    yield f"  search --no-floppy --fs-uuid --set=root {entry.root_uuid}"
+    hint = ""
+    if entry.volume:
+        # GRUB loads these on its own only where its core holds them, and not every core does.
+        yield f"  insmod {'lvm' if entry.volume.startswith('lvm/') else 'mdraid1x'}"
+        hint = f"--hint={entry.volume} "
+    yield f"  search --no-floppy --fs-uuid --set=root {hint}{entry.root_uuid}"
     parameters = "".join(f" {quote(word)}" for word in entry.parameters.words)
-    yield f"  linux {quote(entry.kernel)}{parameters}"
+    extra = f" ${{{variable}}}" if variable else ""
+    yield f"  linux {quote(entry.kernel)}{parameters}{extra}"
     if entry.initrd:
         yield f"  initrd {quote(entry.initrd)}"
     yield "}"

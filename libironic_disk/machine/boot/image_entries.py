@@ -1,0 +1,136 @@
+"""Which menu entries an image gets: its kernels, and what its own boot configuration tells them.
+
+The file systems are read here and never mounted for writing; no program of the image is run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from typing import Final
+
+from libironic_disk.machine.boot import grub_directory, image_menu
+from libironic_disk.machine.boot.grub_directory import Systems
+from libironic_disk.machine.trees.mounts import mounted
+from libironic_disk.machine.trees.rootfs import RootDir
+from libironic_disk.pure.boot import multimenu
+from libironic_disk.pure.boot.grubcfg import MenuEntry
+from libironic_disk.pure.boot.kernelparams import KernelParameters
+from libironic_disk.pure.boot.kernels import Kernel
+from libironic_disk.pure.boot.menurecord import ImageRecord, Place, RecordedEntry
+from libironic_disk.pure.disks.layout import FileSystem
+
+_SUBVOLUMES: Final = ("@", "root")
+"""Where distributions put their root on a btrfs: Debian, Ubuntu and SUSE; Fedora."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageEntries:
+    """The entries of one image, the default first; without any, ``reason`` says why. ``notes`` are for people."""
+
+    image: ImageRecord
+    entries: tuple[RecordedEntry, ...]
+    reason: str = ""
+    notes: tuple[str, ...] = ()
+
+
+def read(image: ImageRecord, nodes: Mapping[str, str]) -> ImageEntries:
+    """Read an image's file systems, and say what can be booted of it.
+
+    Args:
+        image: where the image is; the btrfs subvolume of its root is found out here.
+        nodes: devices by the UUIDs of the file systems on them.
+
+    Raises:
+        DeviceFailed: a file system can't be mounted.
+        PathFailed: something in it can't be read.
+        KeyError: no device for one of the image's file systems.
+    """
+    found_root = replace(image.root, subvolume=subvolume_of(nodes[image.root.uuid], image.root.filesystem))
+    image = replace(image, root=found_root)
+    with trees(image, nodes) as (tree, boot):
+        systems = grub_directory.systems(tree, boot=boot)
+        if not systems.kernels:
+            where = "on its boot volume" if image.boot else "in its /boot"
+            return ImageEntries(image=image, entries=(), reason=f"there is no kernel {where}")
+        own = image_menu.parameters(tree, boot)
+    entries = tuple(_entries(image, systems, own))
+    notes = tuple(
+        f"{image.name}: {kernel.name} has no initial RAM disk" for kernel in systems.kernels if not kernel.initrd
+    )
+    return ImageEntries(image=image, entries=entries, notes=notes)
+
+
+@contextmanager
+def trees(image: ImageRecord, nodes: Mapping[str, str]) -> Iterator[tuple[RootDir, RootDir | None]]:
+    """Give the root of an image, and its boot volume where it has one, read-only."""
+    with ExitStack() as stack:
+        made = [
+            RootDir(
+                stack.enter_context(mounted(nodes[place.uuid], place.filesystem, options=mount_options(place))),
+                tree=nodes[place.uuid],
+            )
+            for place in (image.root, image.boot)
+            if place is not None
+        ]
+        yield made[0], made[1] if len(made) > 1 else None
+
+
+def mount_options(place: Place) -> tuple[str, ...]:
+    """Return the mount options that lead to the root of the system in a file system."""
+    if place.filesystem is not FileSystem.BTRFS:
+        return ()
+    return (f"subvol=/{place.subvolume}",) if place.subvolume else ("subvolid=5",)
+
+
+def subvolume_of(node: str, filesystem: FileSystem) -> str:
+    """Return the btrfs subvolume that holds the root of a system; empty for the top, and for other file systems."""
+    if filesystem is not FileSystem.BTRFS:
+        return ""
+    with mounted(node, filesystem, options=("subvolid=5",)) as descriptor:
+        tree = RootDir(descriptor, tree=node)
+        if tree.exists("/etc"):
+            return ""
+        return next((name for name in _SUBVOLUMES if tree.exists(f"/{name}/etc")), "")
+
+
+def _entries(image: ImageRecord, systems: Systems, own: Mapping[str, tuple[str, ...]]) -> Iterator[RecordedEntry]:
+    holder = image.boot or image.root
+    prefix = "" if image.boot else "/boot"
+    if holder.subvolume:
+        prefix = f"/{holder.subvolume}{prefix}"
+    key = f"{image.image_uuid}\n{image.name}"
+    for number, kernel in enumerate(systems.kernels):
+        entry_id = multimenu.entry_id(image.name, key, kernel.version if number else "")
+        title = f"{image.name}: {systems.name}"
+        yield RecordedEntry(
+            image=image.name,
+            entry=MenuEntry(
+                id=entry_id,
+                title=f"{title}, with Linux {kernel.version}" if number else title,
+                root_uuid=holder.uuid,
+                volume=holder.volume,
+                kernel=f"{prefix}/{kernel.name}",
+                initrd=f"{prefix}/{kernel.initrd}" if kernel.initrd else "",
+                parameters=_parameters(image, kernel, own.get(kernel.name, ()), entry_id),
+            ),
+        )
+
+
+def _parameters(image: ImageRecord, kernel: Kernel, own: tuple[str, ...], entry_id: str) -> KernelParameters:
+    """The root by its UUID, then what the image says, what the deployment says, and who was started."""
+    given = KernelParameters(words=own) + image.parameters
+    root = image.root
+    words: list[str] = []
+    if "root" not in image.parameters:
+        # The kernel alone knows no file system's UUID, only the partition's.
+        words.append(
+            f"root=UUID={root.uuid}" if kernel.initrd or not root.partuuid else f"root=PARTUUID={root.partuuid}"
+        )
+    if not ("ro" in given or "rw" in given):
+        words.append("ro")
+    if root.subvolume and "rootflags" not in given:
+        words.append(f"rootflags=subvol={root.subvolume}")
+    mark = KernelParameters(words=(f"{multimenu.ENTRY_PARAMETER}={entry_id}",))
+    return KernelParameters(words=tuple(words)) + given + mark

@@ -1,0 +1,157 @@
+"""The files on the multiboot partition: GRUB's modules, two menus with their records, and the environment block.
+
+What says which menu and which system it is, lies in one sector, written in place. All else is written where nobody
+reads, and is on the disk before that sector is.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Final
+
+from libironic_disk.errors import DeviceBusy, DeviceFailed, MultibootDamaged, PathFailed
+from libironic_disk.machine.boot import grub_directory
+from libironic_disk.machine.boot.grub_image import Platform
+from libironic_disk.machine.trees.mounts import mounted
+from libironic_disk.machine.trees.rootfs import RootDir
+from libironic_disk.pure.boot import grubenv, menurecord, multimenu, switching
+from libironic_disk.pure.boot.grubcfg import GRUB_DIRECTORY, SerialConsole
+from libironic_disk.pure.boot.menurecord import MenuRecord
+from libironic_disk.pure.boot.multimenu import CONFIG, ENVIRONMENT
+from libironic_disk.pure.boot.switching import Generation, SwitchState
+from libironic_disk.pure.disks.layout import FileSystem
+from libironic_disk.units import MIB
+
+FILESYSTEM: Final = FileSystem.EXT4
+NEEDED: Final = (CONFIG, ENVIRONMENT, *(multimenu.menu_path(each) for each in Generation))
+"""What GRUB itself reads before it shows the menu."""
+
+_RECORD_LIMIT: Final = 4 * MIB
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Switchboard:
+    """What the multiboot partition says: the state, the menu in force, and other variables that GRUB keeps there.
+
+    ``damage`` says what of it could not be read, and was taken for what GRUB would take it for.
+    """
+
+    state: SwitchState
+    record: MenuRecord
+    others: Mapping[str, str]
+    damage: tuple[str, ...] = ()
+
+
+@contextmanager
+def opened(node: str, *, read_only: bool = True) -> Iterator[RootDir]:
+    """Give the files of the multiboot partition on ``node``, which nobody else may have mounted.
+
+    Raises:
+        DeviceBusy: it is in use.
+        DeviceFailed: it can't be opened, or holds no file system that GRUB could keep its state on.
+    """
+    _check_free(node)
+    with mounted(node, FILESYSTEM, read_only=read_only) as descriptor:
+        yield RootDir(descriptor, tree=node)
+
+
+def _check_free(node: str) -> None:
+    try:
+        os.close(os.open(node, os.O_RDONLY | os.O_EXCL | os.O_CLOEXEC))
+    except OSError as error:
+        if error.errno == errno.EBUSY:
+            raise DeviceBusy(device=node, users=("a mount or another program: unmount it first",)) from error
+        raise DeviceFailed(device=node, action="opening", reason=error.strerror or str(error)) from error
+
+
+def prepare(
+    tree: RootDir, platforms: Iterable[Platform], record: MenuRecord, *, serial: SerialConsole | None
+) -> SwitchState:
+    """Write everything onto a new partition, and return the state that it is in.
+
+    Raises:
+        PathFailed: a file can't be written: the partition is full.
+    """
+    for platform in platforms:
+        grub_directory.write_modules(tree, platform)
+    tree.make_dirs(GRUB_DIRECTORY)
+    for generation in Generation:
+        write_menu(tree, generation, record)
+    tree.write_file(CONFIG, multimenu.render_config(serial=serial).encode())
+    state = SwitchState(default=record.default)
+    tree.write_file(ENVIRONMENT, grubenv.render(switching.to_variables(state, {}), path=ENVIRONMENT))
+    return state
+
+
+def read(tree: RootDir) -> Switchboard:
+    """Read the state and the menu that GRUB would read.
+
+    Raises:
+        MultibootDamaged: there is no menu to be read.
+    """
+    damage: list[str] = []
+    variables: dict[str, str] = {}
+    try:
+        variables = grubenv.parse(tree.read_file(ENVIRONMENT, limit=_RECORD_LIMIT), path=ENVIRONMENT)
+    except (PathFailed, MultibootDamaged) as error:
+        damage.append(str(error))
+    state = switching.from_variables(variables)
+    generation = state.generation if tree.exists(multimenu.menu_path(state.generation)) else state.generation.other
+    record = _read_record(tree, generation)
+    known = {each.entry.id for each in record.entries}
+    if state.default not in known:
+        if state.default:
+            damage.append(f"the default {state.default} is in the menu no more")
+        state = replace(state, default=record.default)
+    others = {name: value for name, value in variables.items() if name not in switching.NAMES}
+    return Switchboard(state=replace(state, generation=generation), record=record, others=others, damage=tuple(damage))
+
+
+def write_state(tree: RootDir, state: SwitchState, others: Mapping[str, str]) -> None:
+    """Write the state in place, the first sector of GRUB's block alone, and read it back.
+
+    A block that is no block any more is replaced by a new one as a whole.
+
+    Raises:
+        MultibootDamaged: it has no room, or reads back otherwise.
+        PathFailed: it can't be written.
+    """
+    block = grubenv.render(switching.to_variables(state, others), path=ENVIRONMENT)
+    before = b""
+    try:
+        before = tree.read_file(ENVIRONMENT, limit=grubenv.SIZE)
+        grubenv.parse(before, path=ENVIRONMENT)
+    except (PathFailed, MultibootDamaged):
+        tree.write_file(ENVIRONMENT, block)
+    else:
+        same = before[grubenv.SECTOR :] == block[grubenv.SECTOR :]
+        tree.overwrite(ENVIRONMENT, block[: grubenv.SECTOR] if same else block)
+    if tree.read_file(ENVIRONMENT, limit=grubenv.SIZE) != block:
+        raise MultibootDamaged(path=ENVIRONMENT, reason="it reads back otherwise than it was written")
+
+
+def write_menu(tree: RootDir, generation: Generation, record: MenuRecord) -> None:
+    """Write a menu and its record; in force it is only when :func:`write_state` says so.
+
+    Raises:
+        PathFailed: it can't be written.
+    """
+    tree.write_file(_record_path(generation), menurecord.as_json(record).encode())
+    tree.write_file(multimenu.menu_path(generation), multimenu.render_menu(record.menu).encode())
+
+
+def _read_record(tree: RootDir, generation: Generation) -> MenuRecord:
+    path = _record_path(generation)
+    try:
+        text = tree.read_file(path, limit=_RECORD_LIMIT).decode(errors="replace")
+    except PathFailed as error:
+        raise MultibootDamaged(path=path, reason=error.reason) from error
+    return menurecord.parse(text, path=path)
+
+
+def _record_path(generation: Generation) -> str:
+    return f"{GRUB_DIRECTORY}/menu-{generation}.json"

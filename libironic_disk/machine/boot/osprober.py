@@ -1,0 +1,116 @@
+"""A second opinion on which partitions hold a system: os-prober's own probes, on our partitions alone.
+
+os-prober itself looks at every disk of the machine, and mounts what it finds. Its probes are small programs that look
+at one mounted file system each. They run here on the file systems that they are meant for, read-only, in a mount
+namespace that ends with them, as the user "nobody", and not longer than a deadline.
+
+Its second half, which lists kernels, is left out: the last of its probes hands names of files in the image to the
+shell's ``eval`` (os-prober 1.81, linux-boot-probes/mounted/90fallback). Whoever names a kernel ``vmlinuz-$(command)``
+has that command run, as root.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from libironic_disk.errors import ProgramError, ToolMissing
+from libironic_disk.events import Cancellation
+from libironic_disk.machine import process
+from libironic_disk.machine.trees.mounts import wait_until_released
+from libironic_disk.pure.disks.layout import FileSystem
+
+PROBES: Final = Path("/usr/lib/os-probes/mounted")
+_USED: Final = ("20microsoft", "40lsb", "70hurd", "90linux-distro")
+# The names come as arguments: nothing of them is ever a part of the script.
+_SCRIPT: Final = """\
+node=$1 type=$2 options=$3 folder=$4; shift 4
+mount -t "$type" -o "$options" "$node" "$folder" || exit 2
+for probe; do
+  setpriv --reuid=65534 --regid=65534 --clear-groups --no-new-privs \
+    --inh-caps=+dac_read_search --ambient-caps=+dac_read_search "$probe" "$node" "$folder" "$type" && exit 0
+done
+exit 1
+"""
+_NOTHING_FOUND: Final = 1
+_OPTIONS: Final[Mapping[FileSystem, str]] = {
+    FileSystem.EXT3: "ro,nosuid,nodev,noexec,noload",
+    FileSystem.EXT4: "ro,nosuid,nodev,noexec,noload",
+    FileSystem.XFS: "ro,nosuid,nodev,noexec,norecovery,nouuid",
+}
+_RELEASE_TIMEOUT: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """A system that os-prober's probes found; ``title`` is theirs, ``kind`` such as ``linux`` or ``chain``."""
+
+    node: str
+    title: str
+    kind: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OsProberReport:
+    """What was found, and what kept the probes from finding more; both are for a report, and decide nothing."""
+
+    found: tuple[Found, ...] = ()
+    problems: tuple[str, ...] = ()
+
+
+def probe(
+    nodes: Mapping[str, FileSystem], *, timeout: float = 60.0, cancel: Cancellation | None = None, probes: Path = PROBES
+) -> OsProberReport:
+    """Let os-prober's probes look at some unmounted file systems.
+
+    Args:
+        nodes: devices, and what is on them.
+        timeout: seconds for each of them.
+        cancel: ends the probes.
+        probes: where they are.
+
+    Raises:
+        Cancelled: the caller wished so. Whatever else goes wrong is a problem in the report.
+    """
+    used = [str(probes / name) for name in _USED if (probes / name).is_file()]
+    if not used:
+        return OsProberReport(problems=("os-prober isn't installed: its opinion is missing",))
+    found: list[Found] = []
+    problems: list[str] = []
+    for node, filesystem in nodes.items():
+        try:
+            said = _run(node, filesystem, used, timeout, cancel)
+            wait_until_released(node, _RELEASE_TIMEOUT)
+        except (ProgramError, ToolMissing) as error:
+            problems.append(f"os-prober could not look at {node}: {error}")
+            continue
+        found += _parse(node, said)
+    return OsProberReport(found=tuple(found), problems=tuple(problems))
+
+
+def _run(node: str, filesystem: FileSystem, used: Sequence[str], timeout: float, cancel: Cancellation | None) -> str:
+    options = _OPTIONS.get(filesystem, "ro,nosuid,nodev,noexec")
+    with tempfile.TemporaryDirectory(prefix="libironic_disk-") as folder:
+        done = process.run(
+            # With a PID namespace the deadline ends the probes too, not only what started them.
+            *("unshare", "--mount", "--propagation=private", "--pid", "--fork", "--kill-child=KILL"),
+            *("sh", "-c", _SCRIPT, "sh", node, filesystem.value, options, folder, *used),
+            timeout=timeout,
+            ok=(0, _NOTHING_FOUND),
+            cancel=cancel,
+        )
+    return done.stdout.decode(errors="replace")
+
+
+def _parse(node: str, said: str) -> list[Found]:
+    """Read lines such as ``/dev/sda1:Debian GNU/Linux 12 (bookworm):Debian:linux``."""
+    found = []
+    for line in said.splitlines():
+        fields = line.split(":")
+        if len(fields) == 4 and fields[0] == node:
+            title = "".join(character if character.isprintable() else " " for character in fields[1])
+            found.append(Found(node=node, title=title, kind=fields[3]))
+    return found

@@ -1,0 +1,57 @@
+"""New UUIDs for file systems that are copies: what finds a root by its UUID must find that one, and no other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final, assert_never
+
+from libironic_disk.errors import DeviceFailed
+from libironic_disk.machine import process
+from libironic_disk.machine.disks import observing
+from libironic_disk.pure.disks.layout import FileSystem
+
+_TIMEOUT: Final = 1800.0
+_CORRECTED: Final = (0, 1)
+
+
+def required_tools(filesystems: Iterable[FileSystem]) -> tuple[str, ...]:
+    """Return the programs that :func:`new_uuid` needs for these."""
+    return tuple(sorted({argv[0] for each in filesystems for argv in _commands(each, "", "")}))
+
+
+def new_uuid(node: str, filesystem: FileSystem, uuid: str) -> None:
+    """Give the file system or swap area on an unmounted device another UUID, and look whether it has it.
+
+    Args:
+        node: the device.
+        filesystem: what is on it.
+        uuid: as blkid writes it; FAT's has 32 bits, as in ``1A2B-3C4D``.
+
+    Raises:
+        ToolMissing: the program for it isn't installed; names the package.
+        ProgramError: it failed, as on a damaged file system.
+        DeviceFailed: it reads back otherwise.
+    """
+    for argv in _commands(filesystem, node, uuid):
+        process.run(*argv, timeout=_TIMEOUT, ok=_CORRECTED if argv[0] == "e2fsck" else (0,))
+    found = [(each.kind, each.uuid) for each in observing.signatures_on(node)]
+    if found != [(filesystem, uuid)]:
+        raise DeviceFailed(device=node, action="changing the UUID of", reason=f"found {found} afterwards, not {uuid}")
+
+
+def _commands(filesystem: FileSystem, node: str, uuid: str) -> tuple[tuple[str, ...], ...]:
+    match filesystem:
+        case FileSystem.EXT2 | FileSystem.EXT3 | FileSystem.EXT4:
+            # With checksums the UUID is in all of them: tune2fs touches none before a check has found them right.
+            return ("e2fsck", "-f", "-p", node), ("tune2fs", "-U", uuid, node)
+        case FileSystem.XFS:
+            return (("xfs_admin", "-U", uuid, node),)
+        case FileSystem.BTRFS:
+            # -M would be quicker, and GRUB 2.06 then finds the old UUID.
+            return (("btrfstune", "-f", "-U", uuid, node),)
+        case FileSystem.VFAT:
+            return (("fatlabel", "--volume-id", node, uuid.replace("-", "")),)
+        case FileSystem.SWAP:
+            return (("swaplabel", "-U", uuid, node),)
+        case _:
+            assert_never(filesystem)

@@ -1,0 +1,72 @@
+"""The disk that somebody means by a name, a serial number or another of its marks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from libironic_disk.errors import DiskNotFound, NotABlockDevice
+from libironic_disk.machine.disks import sysfs
+from libironic_disk.machine.disks.sysfs import BlockNode
+from libironic_disk.pure.multiboot.description import DiskIdKind
+
+
+def find(kind: DiskIdKind, value: str) -> str:
+    """Return the node of the one disk with this mark.
+
+    Args:
+        kind: what ``value`` is. A size is in bytes here.
+        value: compared as a whole; WWNs without their ``0x`` or ``naa.``, and without regard to case.
+
+    Raises:
+        DiskNotFound: no disk has it, or several have.
+    """
+    matching = [disk for disk in disks() if _matches(disk, kind, value)]
+    if len(matching) == 1:
+        return matching[0].node
+    raise DiskNotFound(
+        wanted=f"{kind} {value}",
+        matching=tuple(disk.node for disk in matching),
+        present=tuple(disk.node for disk in disks()),
+    )
+
+
+def disks() -> tuple[BlockNode, ...]:
+    """Return the disks of this machine that can have partitions and aren't empty slots, by name."""
+    return tuple(sorted(_disks(), key=lambda disk: disk.node))
+
+
+def _disks() -> Iterator[BlockNode]:
+    for entry in Path("/sys/class/block").iterdir():
+        try:
+            if (entry / "partition").exists():
+                continue
+            major, minor = (entry / "dev").read_text().split(":")
+            disk = sysfs.block_node(os.makedev(int(major), int(minor)))
+        except (OSError, NotABlockDevice):
+            # It went away while it was looked at.
+            continue
+        if sysfs.size(disk):
+            yield disk
+
+
+def _matches(disk: BlockNode, kind: DiskIdKind, value: str) -> bool:
+    match kind:
+        case DiskIdKind.NAME:
+            return disk.node == f"/dev/{value.removeprefix('/dev/')}"
+        case DiskIdKind.PATH:
+            path = Path("/dev", value.removeprefix("/dev/"))
+            return path.exists() and path.resolve() == Path(disk.node).resolve()
+        case DiskIdKind.SCSI:
+            return (disk.directory / "device").resolve().name == value
+        case DiskIdKind.SERIAL:
+            return value.strip() != "" and sysfs.identity(disk).serial == value.strip()
+        case DiskIdKind.WWN:
+            return _bare(value) != "" and _bare(sysfs.identity(disk).wwn) == _bare(value)
+        case DiskIdKind.SIZE:
+            return str(sysfs.size(disk)) == value
+
+
+def _bare(wwn: str) -> str:
+    return wwn.strip().lower().removeprefix("naa.").removeprefix("eui.").removeprefix("0x")

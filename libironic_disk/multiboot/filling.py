@@ -1,0 +1,222 @@
+"""Images become systems: written, given their fstab, and found again by the GRUB that starts all of them."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from libironic_disk import grub, partitionimages
+from libironic_disk.errors import BootImpossible
+from libironic_disk.events import Cancellation, EventSink, Phase, phase
+from libironic_disk.machine.boot import grub_reading, image_entries, multiboot_directory, osprober, reidentifying
+from libironic_disk.machine.boot.osprober import OsProberReport
+from libironic_disk.machine.disks.staging import StagedDisk
+from libironic_disk.machine.trees import imagesetup
+from libironic_disk.machine.trees.mounts import mounted
+from libironic_disk.machine.trees.rootfs import RootDir
+from libironic_disk.multiboot.planning import MultibootPlan, MultibootRequest, partition_of, size_of, uuid_of
+from libironic_disk.pure.boot import fstab
+from libironic_disk.pure.boot.menurecord import ImageRecord, MenuRecord, Place
+from libironic_disk.pure.disks import ids
+from libironic_disk.pure.disks.layout import FileSystem
+from libironic_disk.pure.multiboot.arranging import Placed
+from libironic_disk.pure.multiboot.description import Image
+from libironic_disk.pure.roles import Role
+from libironic_disk.pure.tables.model import Extent
+from libironic_disk.pure.volumes.planning import StoragePlan
+from libironic_disk.volumes import StagedStorage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """An image on its volume; ``changed`` leads from UUIDs that it brought to those that it has now."""
+
+    record: ImageRecord
+    changed: Mapping[str, str] = field(default_factory=dict)
+
+
+def node_of(staged: StagedStorage, placed: Placed) -> str:
+    """Return the device of a volume."""
+    if placed.disk is None:
+        return staged.nodes[placed.partition]
+    return staged.disks[placed.disk].nodes[partition_of(staged.plan, placed).number]
+
+
+def multiboot_uuid(disk: StagedDisk) -> str:
+    """Return the UUID of the file system that GRUB is on."""
+    part = disk.plan.partition(Role.MULTIBOOT)
+    return part.filesystem_uuid if part else ""
+
+
+def write_images(
+    wanted: MultibootPlan, nodes: Mapping[Placed, str], sink: EventSink, cancel: Cancellation
+) -> tuple[Written, ...]:
+    """Write every image; where two bring one UUID, the later one's file system gets another.
+
+    Raises:
+        BootImpossible: an image's file system is none that GRUB reads.
+        DiskError: what writing an image raises.
+    """
+    places: dict[Placed, Place] = {}
+    changed: dict[str, dict[str, str]] = {}
+    for image in wanted.request.description.images:
+        placed = wanted.arrangement.root_of(image.name)
+        with phase(sink, Phase.IMAGE, image.name):
+            _, found = partitionimages.write(
+                wanted.images[image.name],
+                nodes[placed],
+                capacity=size_of(wanted.storage, placed),
+                sink=sink,
+                cancel=cancel,
+                verify=wanted.request.verify,
+            )
+        if found.kind not in grub.ROOT_FILE_SYSTEMS:
+            reason = f"the image {image.name} holds {found.kind}, and GRUB can't start from it"
+            raise BootImpossible(device=nodes[placed], reason=reason)
+        place = _place(wanted.storage, placed, FileSystem(found.kind), found.uuid)
+        if place.uuid in {each.uuid for each in places.values()}:
+            uuid = _another_uuid(wanted.request, image)
+            reidentifying.new_uuid(nodes[placed], place.filesystem, uuid)
+            changed[image.name] = {place.uuid: uuid}
+            place = replace(place, uuid=uuid)
+        subvolume = image_entries.subvolume_of(nodes[placed], place.filesystem)
+        places[placed] = replace(place, subvolume=subvolume)
+    return tuple(
+        Written(record=_record(wanted, image, places), changed=changed.get(image.name, {}))
+        for image in wanted.request.description.images
+    )
+
+
+def _another_uuid(request: MultibootRequest, image: Image) -> str:
+    return str(ids.guid(request.seed or secrets.token_bytes(32), f"image/{image.name}"))
+
+
+def _place(storage: StoragePlan, placed: Placed, filesystem: FileSystem, uuid: str) -> Place:
+    if placed.disk is None:
+        return Place(filesystem=filesystem, uuid=uuid, volume=storage.grub_name(placed.partition))
+    return Place(filesystem=filesystem, uuid=uuid, partuuid=partition_of(storage, placed).uuid)
+
+
+def _record(wanted: MultibootPlan, image: Image, places: Mapping[Placed, Place]) -> ImageRecord:
+    return ImageRecord(
+        name=image.name,
+        image_name=image.image_name or image.name,
+        image_uuid=image.image_uuid,
+        root=places[wanted.arrangement.root_of(image.name)],
+        parameters=wanted.request.description.kernel_parameters,
+    )
+
+
+def set_up(wanted: MultibootPlan, nodes: Mapping[Placed, str], written: Sequence[Written]) -> Iterator[str]:
+    """Write the fstab of every image, and yield the lines that are gone from it, each after the image's name.
+
+    Raises:
+        PathFailed: a file can't be written.
+        DeviceFailed: a file system can't be mounted.
+    """
+    roots = {wanted.arrangement.root_of(each.record.name): each.record.root for each in written}
+    made = {placed: uuid_of(wanted.storage, placed) for placed in wanted.arrangement.placed}
+    known = frozenset({*made.values(), *(root.uuid for root in roots.values())} - {""})
+    for each in written:
+        record = each.record
+        lines = fstab.lines_for(tuple(_mounted(wanted, record.name, roots, made)))
+        node = nodes[wanted.arrangement.root_of(record.name)]
+        options = image_entries.mount_options(record.root)
+        with mounted(node, record.root.filesystem, read_only=False, options=options) as descriptor:
+            tree = RootDir(descriptor, tree=node)
+            imagesetup.replace_uuids(tree, each.changed)
+            dropped = imagesetup.write_fstab(tree, lines, merge=wanted.request.merge_fstab, known=known)
+        yield from (f"{record.name}: {line}" for line in dropped)
+
+
+def _mounted(
+    wanted: MultibootPlan, image: str, roots: Mapping[Placed, Place], made: Mapping[Placed, str]
+) -> Iterator[fstab.Mounted]:
+    for placed in wanted.arrangement.of(image):
+        volume, root = placed.volume, roots.get(placed)
+        filesystem = root.filesystem if root else volume.filesystem
+        if volume.mount is not None and filesystem is not None:
+            subvolume = f",subvol={root.subvolume}" if root and root.subvolume else ""
+            yield fstab.Mounted(
+                uuid=root.uuid if root else made[placed],
+                mount=volume.mount,
+                filesystem=filesystem,
+                options=volume.fstab_options + subvolume,
+                enabled=volume.fstab_enabled,
+            )
+
+
+def menu_of(
+    wanted: MultibootPlan,
+    nodes: Mapping[Placed, str],
+    multiboot_uuid: str,
+    written: Sequence[Written],
+    cancel: Cancellation,
+) -> tuple[MenuRecord, tuple[str, ...]]:
+    """Read what every image can start, and return the menu, and what people should know about it.
+
+    Raises:
+        BootImpossible: the image that is to boot by default has no kernel.
+        DeviceFailed, PathFailed: an image can't be read.
+    """
+    by_uuid = {each.record.root.uuid: nodes[wanted.arrangement.root_of(each.record.name)] for each in written}
+    found = [image_entries.read(each.record, by_uuid) for each in written]
+    cancel.check("reading the images' kernels")
+    default = wanted.request.description.default
+    first = {each.image.name: each.entries[0].entry.id for each in found if each.entries}
+    if default not in first:
+        reason = next(each.reason for each in found if each.image.name == default)
+        raise BootImpossible(device=wanted.storage.disks[0].device, reason=f"{default} is to boot, and {reason}")
+    record = MenuRecord(
+        multiboot_uuid=multiboot_uuid,
+        images=tuple(each.image for each in found),
+        entries=tuple(entry for each in found for entry in each.entries),
+        default=first[default],
+        timeout=wanted.request.menu_timeout,
+        left_out=tuple(f"{each.image.name}: {each.reason}" for each in found if each.reason),
+    )
+    notes = [note for each in found for note in each.notes]
+    if wanted.request.os_prober:
+        roots = {by_uuid[image.root.uuid]: image.root.filesystem for image in record.images}
+        notes += _compared(record, by_uuid, osprober.probe(roots, cancel=cancel))
+    return record, tuple(notes)
+
+
+def _compared(record: MenuRecord, by_uuid: Mapping[str, str], report: OsProberReport) -> Iterator[str]:
+    """Say where os-prober and our own reading differ."""
+    yield from report.problems
+    seen = {found.node for found in report.found}
+    for image in record.images:
+        ours = any(each.image == image.name for each in record.entries)
+        theirs = by_uuid[image.root.uuid] in seen
+        if ours and not theirs:
+            yield f"os-prober finds no system in {image.name}, whose kernels were found without it"
+        if theirs and not ours:
+            yield f"os-prober finds a system in {image.name}, which has no kernel that could be started"
+
+
+def install(wanted: MultibootPlan, disk: StagedDisk, record: MenuRecord, cancel: Cancellation) -> tuple[Extent, ...]:
+    """Put GRUB and its menu onto the multiboot partition; return what belongs into the first MiB of the disk.
+
+    Raises:
+        BootImpossible: GRUB can't read what it needs, or has no room.
+        DiskError: something can't be written.
+    """
+    node = disk.node_of(Role.MULTIBOOT)
+    with multiboot_directory.opened(node, read_only=False) as tree:
+        platforms = [plan.platform for plan in wanted.boots]
+        multiboot_directory.prepare(tree, platforms, record, serial=wanted.request.serial)
+        seen = grub_reading.checksums(tree, multiboot_directory.NEEDED)
+    grub_reading.check(node, multiboot_directory.FILESYSTEM, seen, cancel=cancel)
+    bios_boot, esp = disk.plan.partition(Role.BIOS_BOOT), disk.plan.partition(Role.ESP)
+    heads = [
+        grub.install_loader(
+            plan,
+            uuid=record.multiboot_uuid,
+            bios_boot_node=disk.nodes[bios_boot.number] if bios_boot else None,
+            esp_node=disk.nodes[esp.number] if esp else None,
+        )
+        for plan in wanted.boots
+    ]
+    return tuple(extent for head in heads for extent in head)

@@ -1,0 +1,169 @@
+"""What is to become of a machine with several systems, decided before anything is written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from libironic_disk import grub, images, partitionimages, volumes
+from libironic_disk.errors import DescriptionInvalid, DiskState, leaving
+from libironic_disk.events import Cancellation
+from libironic_disk.grub import BootPlan, SerialConsole
+from libironic_disk.images import IMAGE_POLICY, InspectedImage
+from libironic_disk.machine import process
+from libironic_disk.machine.disks import lookup
+from libironic_disk.machine.http import HttpPolicy
+from libironic_disk.pure.disks.planning import Existing, Plan, PlannedPartition
+from libironic_disk.pure.multiboot import checking
+from libironic_disk.pure.multiboot.arranging import Arrangement, Placed, arrange
+from libironic_disk.pure.multiboot.description import MultiImage, PartitionsPolicy
+from libironic_disk.pure.roles import Architecture, Firmware, Role
+from libironic_disk.pure.volumes.planning import PlannedVolume, StoragePlan
+from libironic_disk.pure.words import settle
+
+BOTH: Final = frozenset({Firmware.BIOS, Firmware.UEFI})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MultibootRequest:
+    """What is to be on the disks.
+
+    Attributes:
+        description: the images, their volumes and disks.
+        devices: the nodes of the disks, in the description's order; empty to find them by what it says.
+        file_sector_size: says that the devices are plain files, to be disks with sectors of so many bytes.
+        firmwares: what is to start the machine. A disk with 512-byte sectors can serve both.
+        architecture: of the machine.
+        seed: makes every identity follow from it.
+        merge_fstab: keep what an image's own fstab says beside its volumes.
+        os_prober: compare what is found with os-prober's findings.
+        menu_timeout: seconds for which GRUB waits.
+        serial: a serial port for GRUB's menu.
+        image_policy: how patient to be with the images' servers.
+        verify: read each image back from the disk before the disk may boot.
+    """
+
+    description: MultiImage
+    devices: tuple[str, ...] = ()
+    file_sector_size: int | None = None
+    firmwares: frozenset[Firmware] = BOTH
+    architecture: Architecture = Architecture.X86_64
+    seed: bytes | None = None
+    merge_fstab: bool = True
+    os_prober: bool = True
+    menu_timeout: int = 5
+    serial: SerialConsole | None = None
+    image_policy: HttpPolicy = IMAGE_POLICY
+    verify: bool = False
+
+    def __post_init__(self) -> None:
+        settle(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MultibootPlan:
+    """Everything that was decided; printing it shows it. ``boots`` has a plan for each kind of firmware."""
+
+    request: MultibootRequest
+    arrangement: Arrangement
+    storage: StoragePlan
+    images: Mapping[str, InspectedImage]
+    boots: tuple[BootPlan, ...]
+
+    def __str__(self) -> str:
+        """Return the plan for people."""
+        described = self.request.description
+        lines = [volumes.as_text(self.storage)]
+        for image in described.images:
+            where = self.arrangement.root_of(image.name).partition
+            default = ", the default" if image.name == described.default else ""
+            lines.append(f"{where} gets the {self.images[image.name].format} image {image.name}{default}")
+        return "\n".join((*lines, *map(str, self.boots), *described.notes))
+
+
+@leaving(DiskState.UNCHANGED)
+def plan(request: MultibootRequest, *, cancel: Cancellation | None = None) -> MultibootPlan:
+    """Decide everything, and refuse what can't be done; the disks are opened read-only.
+
+    Raises:
+        RequestError: the request can't be carried out; the classes below it say why.
+        DeviceError: a disk isn't one, can't be read, or is in use.
+        SourceFailed, ImageDamaged: an image can't be read.
+        ProgramError: a program that looks at disks or images failed.
+        Cancelled: the caller wished so.
+    """
+    described = request.description
+    if described.policy is not PartitionsPolicy.CLEAN:
+        problem = "partitions_policy is verify, which isn't carried out yet: say clean to have the disks made anew"
+        raise DescriptionInvalid(problems=(problem,))
+    if found := tuple(checking.problems(described)):
+        raise DescriptionInvalid(problems=found)
+    arrangement = arrange(described, firmwares=request.firmwares, architecture=request.architecture, seed=request.seed)
+    devices = request.devices or tuple(lookup.find(disk.id_kind, disk.id_value) for disk in described.disks)
+    facts = volumes.observe(devices, file_sector_size=request.file_sector_size)
+    storage = volumes.plan(arrangement.storage, facts, existing=Existing.REPLACE, take_apart=True)
+    inspected = {
+        image.name: images.inspect(image.pull_url, policy=request.image_policy, cancel=cancel)
+        for image in described.images
+    }
+    for image in described.images:
+        placed = arrangement.root_of(image.name)
+        for device in devices:
+            images.check_apart(inspected[image.name], device)
+        partitionimages.check(
+            inspected[image.name],
+            target=f"the volume {placed.partition} of {image.name}",
+            capacity=size_of(storage, placed),
+            boots=False,
+            device=devices[placed.disk or 0],
+            cancel=cancel,
+        )
+    boots = tuple(_plan_boot(request, storage.disks[0], firmware) for firmware in sorted(request.firmwares))
+    process.require(tool for image in inspected.values() for tool in images.required_tools(image))
+    return MultibootPlan(request=request, arrangement=arrangement, storage=storage, images=inspected, boots=boots)
+
+
+def _plan_boot(request: MultibootRequest, disk: Plan, firmware: Firmware) -> BootPlan:
+    bios_boot = disk.partition(Role.BIOS_BOOT)
+    return grub.plan_boot(
+        device=disk.device,
+        firmware=firmware,
+        architecture=request.architecture,
+        table=disk.table,
+        sector_size=disk.topology.sector_size,
+        first_partition_start=min(part.start for part in disk.partitions),
+        bios_boot=bios_boot.span if bios_boot else None,
+        has_esp=disk.partition(Role.ESP) is not None,
+        kernel_parameters=request.description.kernel_parameters,
+        timeout=request.menu_timeout,
+        serial=request.serial,
+    )
+
+
+def partition_of(storage: StoragePlan, placed: Placed) -> PlannedPartition:
+    """Return the partition that a volume is to be.
+
+    Raises:
+        KeyError: it is a logical volume.
+    """
+    if placed.disk is None:
+        raise KeyError(placed.partition)
+    return next(part for part in storage.disks[placed.disk].partitions if part.name == placed.partition)
+
+
+def size_of(storage: StoragePlan, placed: Placed) -> int:
+    """Return how many bytes a volume will have."""
+    return _volume(storage, placed).size if placed.disk is None else partition_of(storage, placed).size
+
+
+def uuid_of(storage: StoragePlan, placed: Placed) -> str:
+    """Return the UUID of the file system that is made on a volume; empty where an image brings its own."""
+    if placed.disk is None:
+        return _volume(storage, placed).contents.filesystem_uuid
+    return partition_of(storage, placed).filesystem_uuid
+
+
+def _volume(storage: StoragePlan, placed: Placed) -> PlannedVolume:
+    every = {f"{group.name}/{each.name}": each for group in storage.groups for each in group.volumes}
+    return every[placed.partition]

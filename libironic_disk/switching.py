@@ -1,0 +1,384 @@
+"""Which of several systems on a machine boots: seen, chosen, tried and taken back.
+
+Only the multiboot partition is needed, on a disk that is running or on a shelf. A system that is tried boots a counted
+number of times; unless it is confirmed, GRUB itself goes back to the one before, with nothing installed in either::
+
+    try_boot("/dev/sda3", "debian-13", tries=3)     # then reboot
+    confirm("/dev/sda3")                            # from the new system, once it is found to be well
+
+Whatever is asked for is one write of one sector: a power cut leaves the old choice or the new one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from libironic_disk import filesystems
+from libironic_disk.errors import BootImpossible, DeviceFailed, DiskError, SwitchRefused
+from libironic_disk.events import Cancellation
+from libironic_disk.machine.boot import grub_reading, image_entries, multiboot_directory
+from libironic_disk.machine.boot.multiboot_directory import Switchboard
+from libironic_disk.machine.trees.rootfs import RootDir
+from libironic_disk.pure.boot.menurecord import ImageRecord, MenuRecord, RecordedEntry
+from libironic_disk.pure.boot.multimenu import ENTRY_PARAMETER, MAX_ID
+from libironic_disk.pure.boot.multimenu import confirm_command as confirm_command
+from libironic_disk.pure.boot.switching import MAX_TRIES, SwitchState
+from libironic_disk.pure.disks.layout import FileSystem
+from libironic_disk.pure.multiboot import bootinfo
+from libironic_disk.pure.multiboot.bootinfo import BootInfo
+
+__all__ = [
+    "MAX_TRIES",
+    "BootEntry",
+    "MultibootState",
+    "SwitchState",
+    "boot_info",
+    "boot_once",
+    "confirm",
+    "confirm_command",
+    "get_state",
+    "list_entries",
+    "refresh",
+    "rollback",
+    "set_default",
+    "try_boot",
+    "verify",
+]
+
+COMMAND_LINE: Final = Path("/proc/cmdline")
+"""By whose ``multiboot.entry=`` a running system knows which entry started it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BootEntry:
+    """One line of GRUB's menu; ``grub_id`` is its number there, ``image`` the name of the image that it starts."""
+
+    id: str
+    grub_id: int
+    title: str
+    image: str
+    image_name: str
+    image_uuid: str
+    root_uuid: str
+    kernel: str
+    initrd: str
+    parameters: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MultibootState:
+    """What boots, by the ids of entries.
+
+    Attributes:
+        switch: what GRUB was told.
+        boots_next: what it will start next.
+        booted: what this machine is running, where that is one of these systems; else empty.
+        damage: what on the multiboot partition isn't as it was written.
+    """
+
+    switch: SwitchState
+    boots_next: str
+    booted: str = ""
+    damage: tuple[str, ...] = ()
+
+
+def list_entries(multiboot: str) -> tuple[BootEntry, ...]:
+    """Return GRUB's menu, in its order.
+
+    Args:
+        multiboot: the node of the multiboot partition, which must not be mounted.
+
+    Raises:
+        DeviceBusy, DeviceFailed: it is mounted, or can't be read.
+        MultibootDamaged: there is no menu on it.
+    """
+    return _entries(_look(multiboot).record)
+
+
+def boot_info(multiboot: str) -> BootInfo:
+    """Return what boot-info.json says of the machine now.
+
+    Raises:
+        DeviceBusy, DeviceFailed, MultibootDamaged: as for :func:`list_entries`.
+    """
+    board = _look(multiboot)
+    return bootinfo.of(board.record, default=board.state.default)
+
+
+def get_state(multiboot: str, *, command_line: Path = COMMAND_LINE) -> MultibootState:
+    """Return what boots next, and what runs now.
+
+    Raises:
+        DeviceBusy, DeviceFailed, MultibootDamaged: as for :func:`list_entries`.
+    """
+    return _state(_look(multiboot), command_line)
+
+
+def set_default(multiboot: str, key: str | int, *, expect: str | int | None = None) -> MultibootState:
+    """Have a system boot from now on; what was to be tried or booted once is forgotten.
+
+    Args:
+        multiboot: the node of the multiboot partition.
+        key: an entry's id, its number in the menu, or an image's UUID or name.
+        expect: what the caller takes for the default now; if it is another, nothing is changed.
+
+    Raises:
+        SwitchRefused: no system is called so, or several are; or the default isn't what was expected.
+        DeviceBusy, DeviceFailed, MultibootDamaged: as for :func:`list_entries`.
+        PathFailed: it can't be written.
+    """
+    with multiboot_directory.opened(multiboot, read_only=False) as tree:
+        board = multiboot_directory.read(tree)
+        if expect is not None and (expected := _resolve(board.record, expect)) != board.state.default:
+            reason = f"the default is {board.state.default}, and not {expected} as was expected"
+            raise SwitchRefused(wanted=f"the default {key}", reason=reason)
+        return _write(tree, board, board.state.set_default(_resolve(board.record, key)))
+
+
+def boot_once(multiboot: str, key: str | int) -> MultibootState:
+    """Have a system boot the next time only; if its kernel can't be loaded, the default boots at once.
+
+    Raises:
+        SwitchRefused, DeviceBusy, DeviceFailed, MultibootDamaged, PathFailed: as for :func:`set_default`.
+    """
+    with multiboot_directory.opened(multiboot, read_only=False) as tree:
+        board = multiboot_directory.read(tree)
+        return _write(tree, board, board.state.boot_once(_resolve(board.record, key)))
+
+
+def try_boot(multiboot: str, key: str | int, *, tries: int = 3) -> MultibootState:
+    """Have a system boot at the next ``tries`` boots, and the default again after them unless it was confirmed.
+
+    A kernel that panics restarts the machine after ten seconds while it is tried. One that hangs needs a watchdog, or
+    somebody who turns the power off and on: that counts as a try too.
+
+    Raises:
+        SwitchRefused: as for :func:`set_default`; or it is the default, or more than nine tries.
+        DeviceBusy, DeviceFailed, MultibootDamaged, PathFailed: as for :func:`set_default`.
+    """
+    with multiboot_directory.opened(multiboot, read_only=False) as tree:
+        board = multiboot_directory.read(tree)
+        return _write(tree, board, board.state.try_boot(_resolve(board.record, key), tries))
+
+
+def confirm(multiboot: str, *, command_line: Path = COMMAND_LINE) -> MultibootState:
+    """Make the system that is on trial the default.
+
+    Raises:
+        SwitchRefused: none is on trial, or this machine is running another one of these systems.
+        DeviceBusy, DeviceFailed, MultibootDamaged, PathFailed: as for :func:`set_default`.
+    """
+    with multiboot_directory.opened(multiboot, read_only=False) as tree:
+        board = multiboot_directory.read(tree)
+        booted = _booted(board.record, command_line)
+        if board.state.trial and booted and booted != board.state.trial:
+            raise SwitchRefused(wanted=f"confirming {board.state.trial}", reason=f"{booted} is running and not it")
+        return _write(tree, board, board.state.confirm())
+
+
+def rollback(multiboot: str) -> MultibootState:
+    """End a trial, and forget what was to be booted once: the default boots next.
+
+    Raises:
+        SwitchRefused: there is nothing to take back.
+        DeviceBusy, DeviceFailed, MultibootDamaged, PathFailed: as for :func:`set_default`.
+    """
+    with multiboot_directory.opened(multiboot, read_only=False) as tree:
+        board = multiboot_directory.read(tree)
+        return _write(tree, board, board.state.rollback())
+
+
+def refresh(multiboot: str, nodes: Sequence[str]) -> MultibootState:
+    """Read the images' kernels again and put a new menu in force, as after a kernel update inside an image.
+
+    Args:
+        multiboot: the node of the multiboot partition.
+        nodes: where to look for the images: partitions and logical volumes. An image that isn't on any of them keeps
+            its entries.
+
+    Raises:
+        BootImpossible: an image has no kernel any more, and it is the default.
+        SwitchRefused: the default's entry isn't there any more; choose another one first.
+        DeviceBusy, DeviceFailed, MultibootDamaged, PathFailed: as for :func:`set_default`.
+    """
+    board = _look(multiboot)
+    record = _reread(board, nodes)
+    state = board.state
+    present = {each.entry.id for each in record.entries}
+    if state.default not in present:
+        reason = f"its kernel is in {board.record.image_of(state.default)} no more; set another default first"
+        raise SwitchRefused(wanted=f"a menu without its default {state.default}", reason=reason)
+    for gone in {each.entry.id for each in board.record.entries} - present:
+        state = state.forget(gone)
+    # Each step is a mount of its own: GRUB reads no journal, and the end of a mount leaves nothing in it.
+    idle = state.generation.other
+    with multiboot_directory.opened(multiboot, read_only=False) as tree:
+        multiboot_directory.write_menu(tree, idle, record)
+    with multiboot_directory.opened(multiboot, read_only=False) as tree:
+        now = replace(state, generation=idle)
+        multiboot_directory.write_state(tree, now, board.others)
+    with multiboot_directory.opened(multiboot, read_only=False) as tree:
+        # For a block that is lost: whichever menu GRUB then takes, it is this one.
+        multiboot_directory.write_menu(tree, idle.other, record)
+        return _state(multiboot_directory.read(tree), COMMAND_LINE)
+
+
+def verify(multiboot: str, nodes: Sequence[str], *, cancel: Cancellation | None = None) -> tuple[str, ...]:
+    """Return what would keep a system of the menu from booting, and what of the menu is stale; empty if all is well.
+
+    Every kernel and initial RAM disk is read by GRUB's own code, and compared with what the kernel reads.
+
+    Raises:
+        DeviceBusy, DeviceFailed, MultibootDamaged: as for :func:`list_entries`.
+        Cancelled: the caller wished so.
+    """
+    board = _look(multiboot)
+    by_uuid = _by_uuid(nodes)
+    problems = list(board.damage)
+    for image in board.record.images:
+        places = [place for place in (image.root, image.boot) if place is not None]
+        if missing := [place.uuid for place in places if place.uuid not in by_uuid]:
+            problems.append(f"{image.name}: no file system with the UUID {' or '.join(missing)} was found")
+            continue
+        entries = [each for each in board.record.entries if each.image == image.name]
+        problems.extend(_stale(image, entries, by_uuid))
+        problems.extend(_unreadable(image, entries, by_uuid, cancel or Cancellation()))
+    return tuple(problems)
+
+
+def _stale(image: ImageRecord, entries: Sequence[RecordedEntry], by_uuid: Mapping[str, str]) -> Iterator[str]:
+    now = image_entries.read(image, by_uuid)
+    if not now.entries:
+        yield f"{image.name}: {now.reason}"
+        return
+    if tuple(entries) != now.entries:
+        newest, listed = now.entries[0].entry.kernel, entries[0].entry.kernel if entries else "nothing"
+        yield f"{image.name}: the menu starts {listed}, and its kernels or their parameters changed ({newest}); refresh"
+
+
+def _unreadable(
+    image: ImageRecord, entries: Sequence[RecordedEntry], by_uuid: Mapping[str, str], cancel: Cancellation
+) -> Iterator[str]:
+    for each in entries:
+        place = image.boot or image.root
+        prefix = f"/{place.subvolume}" if place.subvolume else ""
+        paths = [path for path in (each.entry.kernel, each.entry.initrd) if path]
+        try:
+            with image_entries.trees(image, by_uuid) as (tree, boot):
+                seen = grub_reading.checksums(boot or tree, [path.removeprefix(prefix) for path in paths])
+            expected = {f"{prefix}{path}": checksum for path, checksum in seen.items()}
+            grub_reading.check(by_uuid[place.uuid], place.filesystem, expected, cancel=cancel)
+        except (BootImpossible, DeviceFailed) as error:
+            yield f"{each.entry.id}: {error}"
+        except DiskError as error:
+            cancel.check("reading kernels")
+            yield f"{each.entry.id}: {error}"
+
+
+def _look(multiboot: str) -> Switchboard:
+    with multiboot_directory.opened(multiboot) as tree:
+        return multiboot_directory.read(tree)
+
+
+def _write(tree: RootDir, board: Switchboard, state: SwitchState) -> MultibootState:
+    multiboot_directory.write_state(tree, state, board.others)
+    return _state(replace(board, state=state, damage=()), COMMAND_LINE)
+
+
+def _state(board: Switchboard, command_line: Path) -> MultibootState:
+    return MultibootState(
+        switch=board.state,
+        boots_next=board.state.boots_next,
+        booted=_booted(board.record, command_line),
+        damage=board.damage,
+    )
+
+
+def _booted(record: MenuRecord, command_line: Path) -> str:
+    try:
+        words = command_line.read_text(errors="replace").split()
+    except OSError:
+        return ""
+    marks = [word.partition("=")[2] for word in words if word.startswith(f"{ENTRY_PARAMETER}=")]
+    known = {each.entry.id for each in record.entries}
+    return marks[-1] if marks and marks[-1] in known else ""
+
+
+def _reread(board: Switchboard, nodes: Sequence[str]) -> MenuRecord:
+    by_uuid = _by_uuid(nodes)
+    images: list[ImageRecord] = []
+    entries: list[RecordedEntry] = []
+    left_out: list[str] = []
+    for image in board.record.images:
+        places = [place for place in (image.root, image.boot) if place is not None]
+        if any(place.uuid not in by_uuid for place in places):
+            images.append(image)
+            entries.extend(each for each in board.record.entries if each.image == image.name)
+            continue
+        found = image_entries.read(image, by_uuid)
+        images.append(found.image)
+        entries.extend(found.entries)
+        if found.reason:
+            left_out.append(f"{image.name}: {found.reason}")
+    default = board.record.default
+    if default not in {each.entry.id for each in entries}:
+        default = board.state.default
+    if default not in {each.entry.id for each in entries}:
+        reason = f"{board.record.image_of(board.state.default)}, the default, has no kernel for {default} any more"
+        raise BootImpossible(device="the machine", reason=f"{reason}; set another default first")
+    return replace(
+        board.record, images=tuple(images), entries=tuple(entries), default=default, left_out=tuple(left_out)
+    )
+
+
+def _by_uuid(nodes: Sequence[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for node in nodes:
+        probed = filesystems.read(node)
+        if probed is None or probed.kind not in set(FileSystem) or not probed.uuid:
+            continue
+        if probed.uuid in found:
+            reason = f"it holds the same file system as {found[probed.uuid]}, {probed.uuid}: no UUID tells them apart"
+            raise DeviceFailed(device=node, action="looking at", reason=reason)
+        found[probed.uuid] = node
+    return found
+
+
+def _entries(record: MenuRecord) -> tuple[BootEntry, ...]:
+    return tuple(_entry(number, each, record.image(each.image)) for number, each in enumerate(record.entries))
+
+
+def _entry(number: int, each: RecordedEntry, image: ImageRecord) -> BootEntry:
+    return BootEntry(
+        id=each.entry.id,
+        grub_id=number,
+        title=each.entry.title,
+        image=image.name,
+        image_name=image.image_name,
+        image_uuid=image.image_uuid,
+        root_uuid=image.root.uuid,
+        kernel=each.entry.kernel,
+        initrd=each.entry.initrd,
+        parameters=str(each.entry.parameters),
+    )
+
+
+def _resolve(record: MenuRecord, key: str | int) -> str:
+    """Return the id of the entry that is called so; an image's name or UUID stands for its first entry."""
+    entries = _entries(record)
+    if isinstance(key, int):
+        if 0 <= key < len(entries):
+            return entries[key].id
+        raise SwitchRefused(wanted=f"entry {key}", reason=f"the menu has the entries 0 to {len(entries) - 1}")
+    if any(each.id == key for each in entries):
+        return key
+    first = [each for number, each in enumerate(entries) if each.image not in {e.image for e in entries[:number]}]
+    matches = [each for each in first if key and key in (each.image_uuid, each.image_name, each.image)]
+    if len(matches) == 1:
+        return matches[0].id
+    called = ", ".join(f"{each.id} ({each.image})" for each in matches or first)
+    reason = f"several systems are called so: {called}" if matches else f"no system is called so; there are {called}"
+    raise SwitchRefused(wanted=key[:MAX_ID] or "an empty name", reason=reason)

@@ -1,0 +1,107 @@
+"""The power goes at any write of a switch: GRUB, which reads no journal, finds the old choice or the new one.
+
+The states of the disk after each write that reached it are made again, and read by GRUB's own file system code.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from libironic_disk import switching
+from libironic_disk.pure.boot import grubenv
+from libironic_disk.pure.boot import switching as pure_switching
+from libironic_disk.pure.boot.multimenu import CONFIG, ENVIRONMENT, menu_path
+from libironic_disk.pure.disks.layout import FileSystem
+from libironic_disk.units import MIB
+from tests.conftest import Bench
+from tests.support import dm_log, multiboot_partition
+from tests.support.multiboot_partition import Partitions, image_files
+
+pytestmark = pytest.mark.inside
+
+
+@pytest.fixture
+def two(bench: Bench) -> Partitions:
+    return multiboot_partition.make(bench, {"a": image_files("1"), "b": image_files("1")}, size=24 * MIB)
+
+
+class GrubView:
+    """A disk as GRUB reads it."""
+
+    def __init__(self, image: Path) -> None:
+        self._image = image
+
+    def read(self, path: str) -> bytes:
+        argv = ["grub-fstest", str(self._image), "cat", f"(loop0){path}"]
+        return subprocess.run(argv, check=True, capture_output=True).stdout
+
+    def choice(self) -> tuple[str, bytes]:
+        """What GRUB boots next, and the menu that it shows."""
+        state = pure_switching.from_variables(grubenv.parse(self.read(ENVIRONMENT), path=ENVIRONMENT))
+        return state.boots_next, self.read(menu_path(state.generation))
+
+
+def moments(before: bytes, log: str, image: Path) -> Iterator[GrubView]:
+    """Yield the disk after each write that changed it."""
+    image.write_bytes(before)
+    yield GrubView(image)
+    with image.open("r+b") as file:
+        for write in dm_log.writes(log):
+            file.seek(write.offset)
+            changes = file.read(len(write.data)) != write.data
+            file.seek(write.offset)
+            file.write(write.data)
+            file.flush()
+            if changes:
+                yield GrubView(image)
+
+
+def recorded(
+    bench: Bench, tmp_path: Path, partitions: Partitions, change: Callable[[str], object]
+) -> Iterator[GrubView]:
+    before = Path(partitions.multiboot).read_bytes()
+    log = bench.disk(64 * MIB, 512).node
+    with dm_log.logged(partitions.multiboot, log) as node:
+        change(node)
+    after = Path(partitions.multiboot).read_bytes()
+    yield from moments(before, log, tmp_path / "disk")
+    assert (tmp_path / "disk").read_bytes() == after
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda node: switching.set_default(node, "b"),
+        lambda node: switching.try_boot(node, "b"),
+    ],
+    ids=["set_default", "try_boot"],
+)
+def test_a_switch_is_the_old_one_or_the_new_one(
+    bench: Bench, tmp_path: Path, two: Partitions, change: Callable[[str], object]
+) -> None:
+    old, new = (entry.id for entry in switching.list_entries(two.multiboot))
+    seen = [view.choice() for view in recorded(bench, tmp_path, two, change)]
+    chosen = [entry for entry, _ in seen]
+    assert chosen[0] == old
+    assert chosen[-1] == new
+    assert chosen == sorted(chosen, key=[old, new].index)
+    assert len({menu for _, menu in seen}) == 1
+
+
+def test_a_refresh_shows_the_old_menu_or_the_new_one(bench: Bench, tmp_path: Path, two: Partitions) -> None:
+    multiboot_partition.write(two.roots["b"], FileSystem.EXT4, image_files("2"))
+    views = recorded(bench, tmp_path, two, lambda node: switching.refresh(node, two.nodes))
+    seen = []
+    for view in views:
+        seen.append(view.choice())
+        assert b"load_env" in view.read(CONFIG)
+    assert len({entry for entry, _ in seen}) == 1
+    menus = list(dict.fromkeys(menu for _, menu in seen))
+    assert len(menus) == 2
+    assert b"vmlinuz-2" not in menus[0]
+    assert b"vmlinuz-2" in menus[1]
+    assert [menu for _, menu in seen] == sorted((menu for _, menu in seen), key=menus.index)
