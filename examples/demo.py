@@ -8,19 +8,17 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
 
+from examples import several_systems
+from examples.progress import progress_bar
 from lab import cache_directory
 from lab.debian import DebianImage, DeployReport, build_partition_image, parse_deploy_report
 from lab.imageserver import CHECKSUMS, served, write_checksums
 from lab.qemu import booted
 from libironic_disk import DeployRequest, DeployResult, Plan, deploy
-from libironic_disk.events import BytesMoved, Event, EventSink, Phase, PhaseFinished, PhaseStarted
 from libironic_disk.grub import SerialConsole
 from libironic_disk.pure.boot.kernelparams import KernelParameters
 from libironic_disk.pure.disks import drawing
@@ -49,28 +47,6 @@ def request(url: str, image: DebianImage, disk: Path, firmware: Firmware) -> Dep
         menu_timeout=1,
         serial=SerialConsole(),
     )
-
-
-@contextmanager
-def progress_bar(console: Console) -> Iterator[EventSink]:
-    """Show a deployment: a line for each phase that ended, and a bar while an image is copied."""
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
-        details: dict[Phase, str] = {}
-        tasks: dict[Phase, TaskID] = {}
-
-        def sink(event: Event) -> None:
-            match event:
-                case PhaseStarted():
-                    details[event.phase] = event.detail
-                case BytesMoved():
-                    if event.phase not in tasks:
-                        tasks[event.phase] = progress.add_task(event.phase, total=event.total)
-                    progress.update(tasks[event.phase], completed=event.done, total=event.total)
-                case PhaseFinished():
-                    console.print(f"{event.phase:<13} {event.seconds:6.2f} s  {details[event.phase]}", soft_wrap=True)
-
-        yield sink
 
 
 def boot_and_listen(disk: Path, firmware: Firmware) -> DeployReport:
@@ -104,7 +80,9 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--boot", type=Firmware, choices=list(Firmware), default=Firmware.BIOS)
     firmware: Firmware = arguments.parse_args().boot
-    deploy_and_boot(Console(highlight=False), firmware)
+    console = Console(highlight=False)
+    deploy_and_boot(console, firmware)
+    several_systems.main(console, firmware)
 
 
 def deploy_and_boot(console: Console, firmware: Firmware) -> None:

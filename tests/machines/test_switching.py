@@ -12,6 +12,7 @@ from typing import TypeVar
 import pytest
 
 from lab import smallsystem
+from lab.partitions import partition
 from lab.qemu import booted
 from libironic_disk import switching
 from libironic_disk.machine.trees.mounts import mounted
@@ -47,7 +48,7 @@ class Computer:
 
     def switch(self, call: Callable[[str], T]) -> T:
         """Call something with the multiboot partition."""
-        with multiboot_disks.partition(self.disk, "multiboot") as node:
+        with partition(self.disk, "multiboot") as node:
             return call(node)
 
     def state(self) -> MultibootState:
@@ -110,7 +111,7 @@ def test_three_tries_are_three(bios: Computer) -> None:
 
 def test_a_system_on_trial_whose_root_is_gone_is_left_at_once(bios: Computer) -> None:
     bios.switch(lambda node: switching.try_boot(node, "two"))
-    with multiboot_disks.partition(bios.disk, "root-two") as node:
+    with partition(bios.disk, "root-two") as node:
         subprocess.run(["wipefs", "--quiet", "--all", node], check=True)
     bios.boot("one")
 
@@ -126,7 +127,7 @@ def test_the_line_that_confirms_changes_nothing_in_another_system(bios: Computer
 
 def test_a_kernel_update_inside_an_image_boots_after_a_refresh(bios: Computer) -> None:
     version, kernel, initrd = smallsystem.kernel_and_initrd("99.1-update")
-    with multiboot_disks.partition(bios.disk, "root-one") as node:
+    with partition(bios.disk, "root-one") as node:
         with mounted(node, FileSystem.EXT4, read_only=False) as descriptor:
             tree = RootDir(descriptor, tree=node)
             tree.write_file(f"/boot/vmlinuz-{version}", kernel)

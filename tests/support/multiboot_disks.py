@@ -1,11 +1,7 @@
-"""Disks with several small systems, deployed by the library, and their multiboot partitions."""
+"""Disks with several small systems, deployed by the library."""
 
 from __future__ import annotations
 
-import json
-import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from lab import smallsystem
@@ -17,7 +13,6 @@ from libironic_disk.pure.disks.layout import FileSystem
 from libironic_disk.pure.disks.sizes import mib
 from libironic_disk.pure.multiboot.description import Disk, DiskIdKind, Image, MultiImage, Volume
 from libironic_disk.units import MIB
-from tests.support.oracles import output
 
 
 def description(folder: Path) -> MultiImage:
@@ -60,16 +55,3 @@ def deployed(disk: Path, described: MultiImage) -> MultibootResult:
         seed=b"multiboot",
     )
     return multiboot.apply(multiboot.plan(request))
-
-
-@contextmanager
-def partition(disk: Path, name: str) -> Iterator[str]:
-    """Give a partition of a disk in a plain file, by its GPT name."""
-    table = json.loads(output("sfdisk", "--json", str(disk)))["partitiontable"]
-    (row,) = (row for row in table["partitions"] if row.get("name") == name)
-    where = (f"--offset={row['start'] * 512}", f"--sizelimit={row['size'] * 512}")
-    node = output("losetup", "--find", "--show", *where, str(disk)).strip()
-    try:
-        yield node
-    finally:
-        subprocess.run(["losetup", "--detach", node], check=True)

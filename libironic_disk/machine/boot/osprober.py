@@ -25,9 +25,11 @@ from libironic_disk.pure.disks.layout import FileSystem
 
 PROBES: Final = Path("/usr/lib/os-probes/mounted")
 _USED: Final = ("20microsoft", "40lsb", "70hurd", "90linux-distro")
-# The names come as arguments: nothing of them is ever a part of the script.
+# The names come as arguments: nothing of them is ever a part of the script. The probes count systems in a file of the
+# machine's, which isn't theirs to write.
 _SCRIPT: Final = """\
 node=$1 type=$2 options=$3 folder=$4; shift 4
+mount -t tmpfs -o mode=1777,size=1m none /var/lib/os-prober || exit 2
 mount -t "$type" -o "$options" "$node" "$folder" || exit 2
 for probe; do
   setpriv --reuid=65534 --regid=65534 --clear-groups --no-new-privs \
@@ -81,6 +83,8 @@ def probe(
     found: list[Found] = []
     problems: list[str] = []
     for node, filesystem in nodes.items():
+        if cancel is not None:
+            cancel.check("os-prober's probes")
         try:
             said = _run(node, filesystem, used, timeout, cancel)
             wait_until_released(node, _RELEASE_TIMEOUT)
@@ -110,7 +114,9 @@ def _parse(node: str, said: str) -> list[Found]:
     found = []
     for line in said.splitlines():
         fields = line.split(":")
-        if len(fields) == 4 and fields[0] == node:
-            title = "".join(character if character.isprintable() else " " for character in fields[1])
-            found.append(Found(node=node, title=title, kind=fields[3]))
+        if len(fields) >= 4 and fields[0] == node:
+            # A colon in a title is none between fields.
+            said_title = ":".join(fields[1:-2])
+            title = "".join(character if character.isprintable() else " " for character in said_title)
+            found.append(Found(node=node, title=title, kind=fields[-1]))
     return found
