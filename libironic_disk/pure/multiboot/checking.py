@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
@@ -14,6 +15,8 @@ from libironic_disk.pure.multiboot.description import MULTIBOOT, Image, Member, 
 
 _SCHEMES: Final = frozenset({"http", "https", "file"})
 _SWAP: Final = "swap"
+# What partitions and logical volumes can both be called.
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,30}")
 
 
 def problems(description: MultiImage) -> Iterator[str]:
@@ -64,6 +67,8 @@ def _volume_problems(volume: Volume, names: Sequence[str]) -> Iterator[str]:
     yield from (f"{where}: {problem}" for problem in _mount_words(volume))
     if volume.filesystem is FileSystem.SWAP and volume.mount != _SWAP:
         yield f"{where}: swap is mounted nowhere: its mount is 'swap'"
+    if not _NAME.fullmatch(volume.name):
+        yield f"{where}: {volume.name!r} is no name for a volume: 1 to 31 letters, digits, dots, dashes, underscores"
     if any(not character.isprintable() or character.isspace() for character in volume.fstab_options):
         yield f"{where}: fstab_options have white space or a control character"
     if volume.mount == "/" and len(volume.images) > 1:
@@ -107,6 +112,7 @@ def _place_problems(description: MultiImage) -> Iterator[str]:
     groups = Counter(group.name for group in description.groups)
     yield from (f"group {name!r}: it is there {times} times" for name, times in groups.items() if times > 1)
     yield from (f"group {name!r}: no partition is a pv of it" for name in groups if not members[name])
+    yield from (f"group {name!r}: that is no name for a group" for name in groups if not _NAME.fullmatch(name))
     yield from (f"pv: there is no group {name!r}" for name in members if name not in groups)
     for disk in description.disks:
         yield from _rest_problems(f"disk {disk.id}", [each.size for each in disk.partitions])
