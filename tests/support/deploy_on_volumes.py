@@ -1,6 +1,9 @@
 """Deploy an image onto a logical volume and onto a mirror, for both kinds of firmware; run in the test machine.
 
-usage: python -m tests.support.deploy_on_volumes IMAGE; the disks have the serial numbers of :data:`SERIALS`.
+A third disk gets two systems, one on a logical volume and one on a partition.
+
+usage: python -m tests.support.deploy_on_volumes IMAGE SMALL-IMAGE; the disks have the serial numbers of
+:data:`SERIALS`, the third one :data:`SEVERAL`.
 """
 
 from __future__ import annotations
@@ -9,8 +12,9 @@ import json
 import sys
 from collections.abc import Iterator
 
-from libironic_disk import filesystems, grub, images, volumes
+from libironic_disk import filesystems, grub, images, multiboot, switching, volumes
 from libironic_disk.grub import BootPlan, RootPartition, SerialConsole
+from libironic_disk.multiboot import MultibootRequest
 from libironic_disk.pure.boot.kernelparams import KernelParameters
 from libironic_disk.pure.disks.layout import FileSystem, Layout, PartitionSpec
 from libironic_disk.pure.disks.planning import Plan
@@ -23,6 +27,7 @@ from tests.support.oracles import output
 from tests.support.udevd import settle
 
 SERIALS = {"lvm": ("lvm",), "raid": ("raid-1", "raid-2")}
+SEVERAL = "several"
 
 _BIOS_BOOT = PartitionSpec(role=Role.BIOS_BOOT, size=mib(1))
 
@@ -119,6 +124,44 @@ def deploy(storage: Storage, root: str, image: str, disks: list[str]) -> None:
     volumes.stop(volumes.observe(disks))
 
 
+def deploy_several(image: str, small: str) -> None:
+    """Deploy a system on a volume and another on a partition, from the document of the multi-image specification."""
+    images = {"big": image, "small": small}
+    document = {
+        "images": [
+            {"name": name, "image_pull_url": f"file://{path}", "target": "/", "boot": name == "big"}
+            for name, path in images.items()
+        ],
+        "partitions": [
+            {
+                "type": "disk",
+                "id": {"type": "serial", "value": SEVERAL},
+                "volumes": [
+                    {"type": "partition", "mount": "/", "images": ["small"], "size": "80", "name": "small"},
+                    {"type": "pv", "vg": "several", "size": "remaining"},
+                ],
+            },
+            {
+                "type": "vg",
+                "id": "several",
+                "volumes": [
+                    {"type": "lv", "name": "big", "mount": "/", "images": ["big"], "size": "90%"},
+                    {"type": "lv", "name": "srv", "mount": "/srv", "size": "32", "file_system": "ext4"},
+                ],
+            },
+        ],
+        "partitions_policy": "clean",
+        "deploy_data": {"kernel_params": "console=ttyS0"},
+    }
+    request = MultibootRequest(description=multiboot.read(document), menu_timeout=1, serial=SerialConsole())
+    result = multiboot.apply(multiboot.plan(request))
+    settle()
+    assert set(result.nodes) == {"disk 1 small", "several/big", "several/srv"}
+    assert switching.verify(result.multiboot, [result.nodes["disk 1 small"], result.nodes["several/big"]]) == ()
+    volumes.stop(volumes.observe([node_of(SEVERAL)]))
+
+
 if __name__ == "__main__":
+    deploy_several(sys.argv[1], sys.argv[2])
     for kind, (storage, root) in {"lvm": on_lvm(), "raid": on_mirror()}.items():
         deploy(storage, root, sys.argv[1], [node_of(serial) for serial in SERIALS[kind]])
