@@ -4,6 +4,7 @@ It is the document of the multi-image specification; Bareon's own ``boot_entries
 
     info = bootinfo.read(Path("/tmp/boot-info.json"))
     bootinfo.write(info, Path("/tmp/boot-info.json"))
+    info.element("ubuntu").grub_id
 """
 
 from __future__ import annotations
@@ -13,20 +14,22 @@ import secrets
 from pathlib import Path
 from typing import Final
 
-from libironic_disk.errors import PathFailed
+from libironic_disk.errors import DocumentInvalid, PathFailed
+from libironic_disk.pure.multiboot.bootinfo import KIND
 from libironic_disk.pure.multiboot.bootinfo import BootElement as BootElement
 from libironic_disk.pure.multiboot.bootinfo import BootInfo as BootInfo
-from libironic_disk.pure.multiboot.bootinfo import JsonValue as JsonValue
 from libironic_disk.pure.multiboot.bootinfo import as_json as as_json
 from libironic_disk.pure.multiboot.bootinfo import parse as parse
+from libironic_disk.pure.multiboot.jsonvalues import JsonValue as JsonValue
 from libironic_disk.units import MIB
 
 __all__ = ["BootElement", "BootInfo", "JsonValue", "as_json", "parse", "read", "write"]
 
 _LIMIT: Final = 16 * MIB
+_MODE: Final = 0o644
 
 
-def read(path: Path) -> BootInfo:
+def read(path: Path | str) -> BootInfo:
     """Read a document from a file.
 
     Raises:
@@ -34,36 +37,49 @@ def read(path: Path) -> BootInfo:
         DocumentInvalid: it isn't one; with every defect.
     """
     try:
-        with path.open("rb") as file:
+        with Path(path).open("rb") as file:
             data = file.read(_LIMIT + 1)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise _failed(path, error) from error
     if len(data) > _LIMIT:
         raise PathFailed(tree="this machine", path=str(path), reason=f"it has more than {_LIMIT} bytes")
-    return parse(data.decode(errors="replace"))
+    try:
+        return parse(data.decode())
+    except UnicodeDecodeError as error:
+        raise DocumentInvalid(kind=KIND, problems=(f"byte {error.start} is no UTF-8",)) from error
 
 
-def write(info: BootInfo, path: Path) -> None:
-    """Write a file that appears under its name only when it is complete and on the disk.
+def write(info: BootInfo, path: Path | str) -> None:
+    """Write a file that appears under its name only when it is complete and on the disk; everybody may read it.
 
     Raises:
-        PathFailed: it can't be written; what was there before is still there, and nothing else.
+        DocumentInvalid: the value has defects; nothing was written.
+        PathFailed: it can't be written. What was there before is still there and nothing else, unless only the
+            directory could not be brought to the disk: then the new file is there, and may not outlast a power cut.
     """
-    temporary = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
+    text = as_json(info)
     try:
-        try:
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(as_json(info).encode())
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-        _sync_directory(path.parent)
-    except OSError as error:
+        _replace(Path(path), text.encode())
+        _sync_directory(Path(path).parent)
+    except (OSError, ValueError) as error:
+        # ValueError is Python's own answer to a path with a NUL in it.
         raise _failed(path, error) from error
+
+
+def _replace(path: Path, content: bytes) -> None:
+    temporary = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _MODE)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            # The mode that open() is given is less what the process's mask takes away.
+            os.fchmod(descriptor, _MODE)
+            file.write(content)
+            file.flush()
+            os.fsync(descriptor)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def _sync_directory(path: Path) -> None:
@@ -74,5 +90,6 @@ def _sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
-def _failed(path: Path, error: OSError) -> PathFailed:
-    return PathFailed(tree="this machine", path=str(path), reason=error.strerror or str(error))
+def _failed(path: Path | str, error: OSError | ValueError) -> PathFailed:
+    reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+    return PathFailed(tree="this machine", path=str(path), reason=reason)

@@ -22,6 +22,7 @@ fields without parsing text::
     │   ├── GeometryMismatch      the image's partition table counts in sectors of another size
     │   ├── ChecksumInvalid       not a checksum, or a checksum file that doesn't name the image's one
     │   ├── DiskNotFound          no disk is meant by a mark, or several are
+    │   ├── EntryUnknown          no system is meant by a name, or several are
     │   ├── BootImpossible        firmware, table and disk can't boot together
     │   ├── KernelParametersInvalid  a kernel parameter that can't be passed on as it is
     │   └── ToolMissing           a program isn't installed; names its package
@@ -404,6 +405,22 @@ class DiskNotFound(RequestError):
     def _sentence(self) -> str:
         which = f"{', '.join(self.matching)} have" if self.matching else "no disk has"
         return f"{which} the {self.wanted}, and one is wanted; this machine has {', '.join(self.present) or 'none'}"
+
+
+@dataclass(kw_only=True, eq=False)
+class EntryUnknown(RequestError):
+    """No system has a name, or several have: ``reason`` is ``unknown`` or ``ambiguous``.
+
+    ``candidates`` are all systems in the first case and those with the name in the second, each by the id of its menu
+    entry, or its number where it has no id.
+    """
+
+    key: str
+    reason: str
+    candidates: tuple[str, ...]
+
+    def _sentence(self) -> str:
+        return f"the system {self.key!r} is {self.reason}; there are {', '.join(self.candidates) or 'none'}"
 
 
 @dataclass(kw_only=True, eq=False)

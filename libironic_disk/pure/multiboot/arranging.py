@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import count
 from typing import Final
 
 from libironic_disk.pure.disks import presets
@@ -129,9 +130,11 @@ def _implicit(firmwares: frozenset[Firmware]) -> Iterator[PartitionSpec]:
 
 
 def _partitions(disk: Disk, written: frozenset[Volume]) -> Iterator[PartitionSpec]:
-    for number, each in enumerate(disk.partitions, 1):
+    taken = {each.name for each in disk.partitions if isinstance(each, Volume)}
+    free = (name for name in map("pv{}".format, count(1)) if name not in taken)
+    for each in disk.partitions:
         if isinstance(each, Member):
-            yield PartitionSpec(role=Role.LVM, size=each.size, name=f"pv{number}", member_of=each.group)
+            yield PartitionSpec(role=Role.LVM, size=each.size, name=next(free), member_of=each.group)
         else:
             filesystem = _filesystem(each, written)
             role = Role.SWAP if filesystem is FileSystem.SWAP else Role.DATA

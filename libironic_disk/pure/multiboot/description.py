@@ -53,6 +53,7 @@ class Image:
         boot: whether it is the one that boots by default.
         image_name: how its owner calls it.
         image_uuid: its owner's number for it.
+        where: its path in the document that it was read from, with which messages begin.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Image:
     boot: bool = False
     image_name: str = ""
     image_uuid: str = ""
+    where: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
         settle(self)
@@ -80,6 +82,7 @@ class Volume:
         fstab_options: of that line.
         keep_data: whether what is in it survives under :attr:`PartitionsPolicy.VERIFY`.
         group: the volume group of a logical volume, empty for a partition.
+        where: its path in the document that it was read from, with which messages begin.
     """
 
     name: str
@@ -91,6 +94,7 @@ class Volume:
     fstab_options: str = "defaults"
     keep_data: bool = True
     group: str = ""
+    where: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
         settle(self)
@@ -98,10 +102,11 @@ class Volume:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Member:
-    """A partition that is a physical volume of a group."""
+    """A partition that is a physical volume of a group; ``where`` is its path in the document."""
 
     group: str
     size: Size
+    where: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
         settle(self)
@@ -109,12 +114,17 @@ class Member:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Disk:
-    """A disk: how it is found, and its partitions in their order; the implicit ones are not among them."""
+    """A disk: how it is found, and its partitions in their order; the implicit ones are not among them.
+
+    ``size`` is what the document says, in Bareon's words; nothing compares it with the disk. ``where`` is the disk's
+    path in the document.
+    """
 
     id_kind: DiskIdKind
     id_value: str
     partitions: tuple[Volume | Member, ...]
     size: str = ""
+    where: str = field(default="", compare=False)
 
     @property
     def id(self) -> str:
@@ -124,10 +134,11 @@ class Disk:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
-    """A volume group and its logical volumes, in their order."""
+    """A volume group and its logical volumes, in their order; ``where`` is its path in the document."""
 
     name: str
     volumes: tuple[Volume, ...]
+    where: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,21 +1,22 @@
 """The JSON of the multi-image specification, as Bareon's ``provision.json`` has it.
 
 Every defect is collected before anything is refused, with its path in the document. Keys that nothing here knows are
-left alone, as Bareon does, and said in the notes.
+left alone, as Bareon does, and said in the notes. ``docs/multi-image-schema.json`` describes the same keys.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Final, TypeVar, cast
+from typing import Final
 
 from libironic_disk.errors import DescriptionInvalid, KernelParametersInvalid
 from libironic_disk.pure.boot.kernelparams import KernelParameters
 from libironic_disk.pure.disks.layout import FileSystem
-from libironic_disk.pure.disks.sizes import Remaining, Size
+from libironic_disk.pure.disks.sizes import Exact, Size
 from libironic_disk.pure.multiboot import checking
 from libironic_disk.pure.multiboot.description import (
     Disk,
@@ -27,42 +28,59 @@ from libironic_disk.pure.multiboot.description import (
     PartitionsPolicy,
     Volume,
 )
+from libironic_disk.pure.multiboot.fields import Fields, Findings, said
 from libironic_disk.pure.multiboot.sizes import parse_bytes, parse_size
+from libironic_disk.units import MIB
 
-_T = TypeVar("_T")
-
-TOP_KEYS: Final = ("images", "partitions", "disks", "partitions_policy", "deploy_data", "image_deploy_flags")
+TOP_KEYS: Final = ("images", "partitions", "disks", "partitions_policy", "deploy_data")
+TOP_UNUSED: Final = ("image_deploy_flags",)
+DATA_KEYS: Final = ("kernel_params",)
 IMAGE_KEYS: Final = ("name", "boot", "image_name", "image_uuid", "image_pull_url", "target")
-DISK_KEYS: Final = ("type", "id", "size", "volumes", "name")
-GROUP_KEYS: Final = ("type", "id", "volumes", "label", "min_size", "keep_data")
+ID_KEYS: Final = ("type", "value")
+DISK_KEYS: Final = ("type", "id", "size", "volumes")
+DISK_UNUSED: Final = ("name",)
+GROUP_KEYS: Final = ("type", "id", "volumes")
+GROUP_UNUSED: Final = ("label", "min_size", "keep_data")
 VOLUME_KEYS: Final = (
     *("type", "name", "size", "mount", "images", "file_system"),
-    *("fstab_enabled", "fstab_options", "keep_data", "vg", "lvm_meta_size", "disk_label"),
+    *("fstab_enabled", "fstab_options", "keep_data", "vg"),
 )
+VOLUME_UNUSED: Final = ("lvm_meta_size", "disk_label")
+
 _NO_MOUNT: Final = "none"
+_SWAP: Final = "swap"
 _FILE_SYSTEMS: Final[Mapping[str, FileSystem]] = {each.value: each for each in FileSystem} | {
     "fat": FileSystem.VFAT,
     "fat32": FileSystem.VFAT,
 }
-_NOT_HERE: Final = {
-    "raid": "mirrors of several disks are made by libironic_disk.volumes, and not from this document",
-    "boot": "what firmware needs is made by itself",
-    "lvm_meta_pool": "it is no partition",
+_NO_POLICIES: Final = {
+    "nailgun_legacy": "it decides by what is on the disks whether they are partitioned at all; say clean or verify"
 }
+_NO_TYPES: Final = {
+    "raid": "mirrors of several disks are made by libironic_disk.volumes, and not from this document",
+    "boot": "what firmware and GRUB need is made by itself",
+    "lvm_meta_pool": "it is no partition",
+    "lv": "a logical volume belongs in an element of the type 'vg'",
+}
+# Stands for a size that can't be read: were it "remaining", it would clash with another one.
+_SOME_SIZE: Final = Exact(size=1024 * MIB)
 
 
 def read(document: str | bytes | Mapping[str, object]) -> MultiImage:
     """Read a description of several images.
 
+    Without ``partitions_policy`` it is ``clean``, the only one that is carried out. Bareon's default is ``verify``: a
+    note says that this one differs.
+
     Args:
         document: JSON text, or what JSON text becomes.
 
     Raises:
-        DescriptionInvalid: with every defect.
+        DescriptionInvalid: with every defect, each after its path.
     """
-    reader = _Reader()
-    described = reader.description(_loaded(document))
-    problems = (*reader.problems, *(checking.problems(described) if not reader.problems else ()))
+    findings = Findings()
+    described = _description(_loaded(document), findings)
+    problems = (*findings.problems, *checking.problems(described, complete=not findings.problems))
     if problems:
         raise DescriptionInvalid(problems=problems)
     return described
@@ -74,239 +92,199 @@ def _loaded(document: str | bytes | Mapping[str, object]) -> object:
     try:
         return json.loads(document)
     except (ValueError, RecursionError) as error:
-        raise DescriptionInvalid(problems=(f"it is no JSON: {error}",)) from error
+        raise DescriptionInvalid(problems=(f"the document: it is no JSON ({error})",)) from error
 
 
-class _Reader:
-    """Collects defects and notes while values are made; what is wrong becomes some value of the right type."""
+def _description(document: object, findings: Findings) -> MultiImage:
+    fields = Fields.of(document, "", findings, known=TOP_KEYS, unused=TOP_UNUSED)
+    images = tuple(_image(each, f"images[{at}]", findings) for at, each in enumerate(fields.items("images")))
+    first = images[0].name if images else ""
+    disks, groups = _spaces(fields, first)
+    booting = [image.name for image in images if image.boot]
+    described = MultiImage(
+        images=images,
+        disks=disks,
+        groups=groups,
+        default=booting[0] if booting else first,
+        policy=fields.word(PartitionsPolicy, "partitions_policy", default=PartitionsPolicy.CLEAN, reasons=_NO_POLICIES),
+        kernel_parameters=_parameters(fields),
+    )
+    notes = (*findings.notes, *_assumptions(fields, images))
+    return replace(described, notes=notes)
 
-    def __init__(self) -> None:
-        self.problems: list[str] = []
-        self._notes: list[str] = []
 
-    def description(self, document: object) -> MultiImage:
-        fields = self._object(document, "the document", TOP_KEYS)
-        images = tuple(
-            self._image(each, f"images[{at}]") for at, each in enumerate(self._list(fields, "images", required=True))
-        )
-        where = "partitions" if "partitions" in fields or "disks" not in fields else "disks"
-        spaces = self._list(fields, where, required=True)
-        first = images[0].name if images else ""
-        disks: list[Disk] = []
-        groups: list[Group] = []
-        for at, each in enumerate(spaces):
-            space = each if isinstance(each, dict) else {}
-            if space.get("type") == "vg":
-                groups.append(self._group(each, f"{where}[{at}]", first))
-            else:
-                disks.append(self._disk(each, f"{where}[{at}]", first))
-        booting = [image.name for image in images if image.boot]
-        if images and not booting:
-            self._notes.append(f"no image says that it boots: {first!r}, the first one, does")
-        if images and first and not all("images" in each for each in _volumes_in(spaces)):
-            self._notes.append(f"volumes that name no image belong to {first!r}, the first one")
-        return MultiImage(
-            images=images,
-            disks=tuple(disks),
-            groups=tuple(groups),
-            default=booting[0] if booting else first,
-            policy=self._word(PartitionsPolicy, fields, "partitions_policy", PartitionsPolicy.CLEAN),
-            kernel_parameters=self._parameters(fields),
-            notes=tuple(self._notes),
-        )
+def _assumptions(fields: Fields, images: Sequence[Image]) -> Iterator[str]:
+    if "partitions_policy" not in fields.values:
+        yield "there is no partitions_policy: clean, so the disks are made anew (Bareon would have verified them)"
+    if images and not any(image.boot for image in images):
+        yield f"no image says that it boots: {images[0].name!r}, the first one, does"
+    for uuid, times in Counter(image.image_uuid for image in images if image.image_uuid).items():
+        if times > 1:
+            names = [repr(image.name) for image in images if image.image_uuid == uuid]
+            yield f"{', '.join(names)} have one image_uuid, {said(uuid)}: they are told apart by their names"
 
-    def _image(self, document: object, path: str) -> Image:
-        fields = self._object(document, path, IMAGE_KEYS)
-        boot = fields.get("boot", False)
-        if not isinstance(boot, int) or boot not in (0, 1):
-            self.problems.append(f"{path}.boot is {_said(boot)}: true or false is wanted")
-        return Image(
-            name=self._text(fields, path, "name"),
-            pull_url=self._text(fields, path, "image_pull_url"),
-            target=self._text(fields, path, "target", default="/"),
-            boot=boot in (1, True),
-            image_name=self._text(fields, path, "image_name", default=""),
-            image_uuid=self._text(fields, path, "image_uuid", default=""),
-        )
 
-    def _disk(self, document: object, path: str, first: str) -> Disk:
-        fields = self._object(document, path, DISK_KEYS)
-        if fields.get("type", "disk") != "disk":
-            self.problems.append(f"{path}.type is {_said(fields['type'])}: 'disk' or 'vg' is wanted")
-        id_kind, id_value = self._disk_id(fields.get("id"), f"{path}.id")
-        partitions = [
-            self._partition(each, f"{path}.volumes[{at}]", first)
-            for at, each in enumerate(self._list(fields, "volumes", path=f"{path}.", required=True))
-        ]
-        return Disk(
-            id_kind=id_kind,
-            id_value=id_value,
-            partitions=tuple(_named([each for each in partitions if each is not None])),
-            size=self._text(fields, path, "size", default=""),
-        )
+def _spaces(fields: Fields, first: str) -> tuple[tuple[Disk, ...], tuple[Group, ...]]:
+    name = "disks" if "disks" in fields.values and "partitions" not in fields.values else "partitions"
+    if "disks" in fields.values and name != "disks":
+        fields.refuse("disks", "'partitions' is there as well, and is the same by its older name: leave one out")
+    disks: list[Disk] = []
+    groups: list[Group] = []
+    owned = True
+    for at, each in enumerate(fields.items(name)):
+        path = f"{name}[{at}]"
+        if isinstance(each, Mapping) and each.get("type") == "vg":
+            groups.append(_group(each, path, first, fields.findings))
+        else:
+            disks.append(_disk(each, path, first, fields.findings))
+        owned = owned and (not isinstance(each, Mapping) or all(_names_images(each)))
+    if first and not owned:
+        fields.findings.notes.append(f"volumes that name no image belong to {first!r}, the first one")
+    return tuple(disks), tuple(groups)
 
-    def _disk_id(self, document: object, path: str) -> tuple[DiskIdKind, str]:
-        fields = self._object(document, path, ("type", "value"))
-        kind = self._word(DiskIdKind, fields, "type", DiskIdKind.NAME, path=f"{path}.", required=True)
-        value = self._text(fields, path, "value")
-        if kind is DiskIdKind.SIZE and value:
-            try:
-                value = str(parse_bytes(value))
-            except ValueError as error:
-                self.problems.append(f"{path}.value: {error}")
-        return kind, value
 
-    def _group(self, document: object, path: str, first: str) -> Group:
-        fields = self._object(document, path, GROUP_KEYS)
-        volumes = []
-        for at, each in enumerate(self._list(fields, "volumes", path=f"{path}.", required=True)):
-            where = f"{path}.volumes[{at}]"
-            own = self._object(each, where, VOLUME_KEYS)
-            if own.get("type", "lv") != "lv":
-                self.problems.append(f"{where}.type is {_said(own['type'])}: a group has volumes of the type 'lv'")
-            name = self._text(fields, path, "id")
-            volumes.append(self._volume(own, where, first, name=self._text(own, where, "name"), group=name))
-        return Group(name=self._text(fields, path, "id"), volumes=tuple(volumes))
+def _names_images(space: Mapping[str, object]) -> Iterator[bool]:
+    volumes = space.get("volumes")
+    for each in volumes if isinstance(volumes, list | tuple) else ():
+        if isinstance(each, Mapping) and each.get("type") != "pv":
+            yield "images" in each
 
-    def _partition(self, document: object, path: str, first: str) -> Volume | Member | None:
-        fields = self._object(document, path, VOLUME_KEYS)
-        kind = fields.get("type", "partition")
-        if kind == "pv":
-            return Member(group=self._text(fields, path, "vg"), size=self._size(fields, path))
-        if kind != "partition":
-            reason = _NOT_HERE.get(str(kind), "'partition', 'pv' or 'lv' is wanted")
-            self.problems.append(f"{path}.type is {_said(kind)}: {reason}")
-            return None
-        return self._volume(fields, path, first, name=self._text(fields, path, "name", default=""), group="")
 
-    def _volume(self, fields: Mapping[str, object], path: str, first: str, *, name: str, group: str) -> Volume:
-        mount = self._text(fields, path, "mount", default=_NO_MOUNT)
-        return Volume(
-            name=name,
-            size=self._size(fields, path),
-            mount=None if mount in {_NO_MOUNT, ""} else mount,
-            images=self._images(fields, path, first),
-            filesystem=self._file_system(fields, path, mount),
-            fstab_enabled=self._flag(fields, path, "fstab_enabled", default=True),
-            fstab_options=self._text(fields, path, "fstab_options", default="defaults") or "defaults",
-            keep_data=self._flag(fields, path, "keep_data", default=True),
-            group=group,
-        )
+def _image(document: object, path: str, findings: Findings) -> Image:
+    fields = Fields.of(document, path, findings, known=IMAGE_KEYS)
+    return Image(
+        name=fields.text("name"),
+        pull_url=fields.text("image_pull_url"),
+        target=fields.text("target", default="/"),
+        boot=fields.flag("boot", default=False),
+        image_name=fields.text("image_name", default=""),
+        image_uuid=fields.text("image_uuid", default=""),
+        where=path,
+    )
 
-    def _images(self, fields: Mapping[str, object], path: str, first: str) -> tuple[str, ...]:
-        if "images" not in fields:
-            return (first,)
-        listed = fields["images"]
-        if not isinstance(listed, list) or not all(isinstance(each, str) for each in listed):
-            # A text would otherwise be taken for the list of its letters.
-            self.problems.append(f"{path}.images is {_said(listed)}: a list of names of images is wanted")
-            return ()
-        return tuple(cast("list[str]", listed))
 
-    def _file_system(self, fields: Mapping[str, object], path: str, mount: str) -> FileSystem | None:
-        if mount == "swap":
-            return FileSystem.SWAP
-        name = self._text(fields, path, "file_system", default="")
-        if name and name not in _FILE_SYSTEMS:
-            self.problems.append(f"{path}.file_system is {name!r}: {', '.join(_FILE_SYSTEMS)} can be made")
-        return _FILE_SYSTEMS.get(name)
+def _disk(document: object, path: str, first: str, findings: Findings) -> Disk:
+    fields = Fields.of(document, path, findings, known=DISK_KEYS, unused=DISK_UNUSED)
+    if fields.values.get("type", "disk") != "disk":
+        fields.refuse("type", f"{said(fields.values['type'])} where 'disk' or 'vg' is wanted")
+    size = fields.number_as_text("size", default="")
+    if size:
+        _bytes(fields, "size", size)
+    id_kind, id_value = _disk_id(fields)
+    partitions = [
+        _partition(each, f"{path}.volumes[{at}]", first, findings) for at, each in enumerate(fields.items("volumes"))
+    ]
+    return Disk(
+        id_kind=id_kind,
+        id_value=id_value,
+        partitions=tuple(_named([each for each in partitions if each is not None])),
+        size=size,
+        where=path,
+    )
 
-    def _size(self, fields: Mapping[str, object], path: str) -> Size:
-        value = fields.get("size")
-        if isinstance(value, int) and not isinstance(value, bool):
-            value = str(value)
-        if not isinstance(value, str):
-            self.problems.append(f"{path}.size is {'missing' if value is None else _said(value)}: a text is wanted")
-            return Remaining()
-        try:
-            return parse_size(value)
-        except ValueError as error:
-            self.problems.append(f"{path}.size: {error}")
-            return Remaining()
 
-    def _parameters(self, fields: Mapping[str, object]) -> KernelParameters:
-        data = self._object(fields.get("deploy_data", {}), "deploy_data", ("kernel_params",))
-        try:
-            return KernelParameters.parse(self._text(data, "deploy_data", "kernel_params", default=""))
-        except KernelParametersInvalid as error:
-            self.problems.append(f"deploy_data.kernel_params: {error}")
-            return KernelParameters()
+def _disk_id(disk: Fields) -> tuple[DiskIdKind, str]:
+    if "id" not in disk.values:
+        disk.refuse("id", "an object is missing")
+        return DiskIdKind.NAME, ""
+    fields = Fields.of(disk.values["id"], disk.at("id"), disk.findings, known=ID_KEYS)
+    kind = fields.word(DiskIdKind, "type", default=DiskIdKind.NAME, reasons={}, required=True)
+    if kind is DiskIdKind.SIZE:
+        value = fields.number_as_text("value")
+        return kind, _bytes(fields, "value", value) if value else ""
+    return kind, fields.text("value")
 
-    def _word(
-        self,
-        kind: type[_T],
-        fields: Mapping[str, object],
-        name: str,
-        default: _T,
-        *,
-        path: str = "",
-        required: bool = False,
-    ) -> _T:
-        if name not in fields and not required:
-            return default
-        words = {str(word): word for word in cast("Sequence[_T]", list(kind))}  # type: ignore[call-overload]
-        value = fields.get(name)
-        if not isinstance(value, str) or value not in words:
-            self.problems.append(f"{path}{name} is {_said(value)}: one of {', '.join(words)} is wanted")
-            return default
-        return words[value]
 
-    def _object(self, value: object, path: str, known: Sequence[str]) -> Mapping[str, object]:
-        if not isinstance(value, Mapping):
-            self.problems.append(f"{path} is {_said(value)}: an object is wanted")
-            return {}
-        if unknown := sorted(str(name) for name in value if name not in known):
-            self._notes.append(f"{path}: nothing here knows {', '.join(map(repr, unknown))}")
-        return cast("Mapping[str, object]", value)
-
-    def _list(self, fields: Mapping[str, object], name: str, *, path: str = "", required: bool) -> list[object]:
-        value = fields.get(name)
-        if isinstance(value, list):
-            return cast("list[object]", value)
-        if required or name in fields:
-            self.problems.append(
-                f"{path}{name} is {'missing' if name not in fields else _said(value)}: a list is wanted"
-            )
-        return []
-
-    def _text(self, fields: Mapping[str, object], path: str, name: str, *, default: str | None = None) -> str:
-        value = fields.get(name, default)
-        if isinstance(value, str):
-            return value
-        self.problems.append(f"{path}.{name} is {'missing' if name not in fields else _said(value)}: a text is wanted")
+def _bytes(fields: Fields, name: str, value: str) -> str:
+    try:
+        return str(parse_bytes(value))
+    except ValueError as error:
+        fields.refuse(name, str(error))
         return ""
 
-    def _flag(self, fields: Mapping[str, object], path: str, name: str, *, default: bool) -> bool:
-        value = fields.get(name, default)
-        if not isinstance(value, bool):
-            self.problems.append(f"{path}.{name} is {_said(value)}: true or false is wanted")
-            return default
-        return value
+
+def _group(document: object, path: str, first: str, findings: Findings) -> Group:
+    fields = Fields.of(document, path, findings, known=GROUP_KEYS, unused=GROUP_UNUSED)
+    group = fields.text("id")
+    volumes = []
+    for at, each in enumerate(fields.items("volumes")):
+        own = Fields.of(each, f"{path}.volumes[{at}]", findings, known=VOLUME_KEYS, unused=VOLUME_UNUSED)
+        if own.values.get("type", "lv") != "lv":
+            own.refuse("type", f"{said(own.values['type'])} where 'lv' is wanted: a group has nothing else")
+        volumes.append(_volume(own, first, name=own.text("name"), group=group))
+    return Group(name=group, volumes=tuple(volumes), where=path)
 
 
-def _said(value: object) -> str:
-    text = json.dumps(value, default=str, ensure_ascii=False)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+def _partition(document: object, path: str, first: str, findings: Findings) -> Volume | Member | None:
+    fields = Fields.of(document, path, findings, known=VOLUME_KEYS, unused=VOLUME_UNUSED)
+    kind = fields.values.get("type", "partition")
+    if kind == "pv":
+        return Member(group=fields.text("vg"), size=_size(fields), where=path)
+    if kind != "partition":
+        reason = _NO_TYPES.get(kind) if isinstance(kind, str) else None
+        fields.refuse(
+            "type", f"{said(kind)} " + (f"is refused: {reason}" if reason else "where 'partition' or 'pv' is wanted")
+        )
+        return None
+    return _volume(fields, first, name=fields.text("name", default=""), group="")
 
 
-def _volumes_in(spaces: Sequence[object]) -> Iterator[Mapping[str, object]]:
-    for space in spaces:
-        volumes = space.get("volumes") if isinstance(space, dict) else None
-        for each in volumes if isinstance(volumes, list) else ():
-            if isinstance(each, dict) and each.get("type") != "pv":
-                yield each
+def _volume(fields: Fields, first: str, *, name: str, group: str) -> Volume:
+    mount = fields.text("mount", default=_NO_MOUNT)
+    return Volume(
+        name=name,
+        size=_size(fields),
+        mount=None if mount in {_NO_MOUNT, ""} else mount,
+        images=fields.texts("images") if "images" in fields.values else (first,),
+        filesystem=_file_system(fields, mount),
+        fstab_enabled=fields.flag("fstab_enabled", default=True),
+        fstab_options=fields.text("fstab_options", default="defaults") or "defaults",
+        keep_data=fields.flag("keep_data", default=True),
+        group=group,
+        where=fields.path,
+    )
+
+
+def _file_system(fields: Fields, mount: str) -> FileSystem | None:
+    name = fields.text("file_system", default="")
+    if name and name not in _FILE_SYSTEMS:
+        fields.refuse("file_system", f"{said(name)} can't be made; {', '.join(_FILE_SYSTEMS)} can")
+        # Some file system was meant, so nothing else should be said about a volume that has none.
+        return FileSystem.EXT4
+    return FileSystem.SWAP if mount == _SWAP else _FILE_SYSTEMS.get(name)
+
+
+def _size(fields: Fields) -> Size:
+    value = fields.number_as_text("size")
+    if not value:
+        return _SOME_SIZE
+    try:
+        return parse_size(value)
+    except ValueError as error:
+        fields.refuse("size", str(error))
+        return _SOME_SIZE
+
+
+def _parameters(fields: Fields) -> KernelParameters:
+    data = Fields.of(fields.values.get("deploy_data", {}), "deploy_data", fields.findings, known=DATA_KEYS)
+    try:
+        return KernelParameters.parse(data.text("kernel_params", default=""))
+    except KernelParametersInvalid as error:
+        data.refuse("kernel_params", str(error))
+        return KernelParameters()
 
 
 def _named(partitions: Sequence[Volume | Member]) -> Iterator[Volume | Member]:
     """Give a name to every volume without one: what it is mounted at, and for whom."""
-    taken = {each.name for each in partitions if isinstance(each, Volume) and each.name}
-    for number, each in enumerate(partitions, 1):
+    taken = {each.name for each in partitions if isinstance(each, Volume)}
+    for each in partitions:
         if isinstance(each, Member) or each.name:
             yield each
             continue
         words = "root" if each.mount == "/" else (each.mount or "volume")
         owner = each.images[0] if len(each.images) == 1 else ""
-        stem = re.sub(r"[^A-Za-z0-9]+", "-", f"{words}-{owner}").strip("-")[:28].strip("-") or "volume"
-        name = stem if stem not in taken else f"{stem}-{number}"
+        stem = re.sub(r"[^A-Za-z0-9]+", "-", f"{words}-{owner}").strip("-")[:27].strip("-") or "volume"
+        tries = (stem, *(f"{stem}-{number}" for number in range(2, len(partitions) + 2)))
+        name = next(name for name in tries if name not in taken | checking.RESERVED)
         taken.add(name)
         yield replace(each, name=name)

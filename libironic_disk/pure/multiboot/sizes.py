@@ -1,4 +1,4 @@
-"""Sizes as Bareon's descriptions have them."""
+"""Sizes as Bareon's descriptions have them: a unit has the case that is written here, and ``10G`` is none."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from types import MappingProxyType
 from typing import Final
 
 from libironic_disk.pure.disks.sizes import Exact, Percent, Remaining, Size
+from libironic_disk.pure.multiboot.fields import said
 from libironic_disk.units import MIB, align_down
 
-_NUMBER: Final = re.compile(r"\s*(\d{1,20}(?:\.\d{1,20})?)\s*([A-Za-z%]*)\s*")
+_NUMBER: Final = re.compile(r"\s*([0-9]{1,20}(?:\.[0-9]{1,20})?)\s*([A-Za-z%]*)\s*")
 _PREFIXES: Final = "KMGTPEZY"
 _FACTORS: Final = MappingProxyType(
     {"": MIB, "B": 1, "s": 512}
@@ -30,26 +31,25 @@ def parse_size(text: str) -> Size:
     if text.strip() == "remaining":
         return Remaining()
     match = _NUMBER.fullmatch(text)
-    if match is None or (match[2] != "%" and match[2] not in _FACTORS):
-        raise ValueError(f"{text!r} is no size: write MiB as a number alone, B, kB to YB, KiB to YiB, % or 'remaining'")
-    if match[2] == "%":
-        share = float(match[1])
-        if not 0 < share <= 100:
-            raise ValueError(f"{text!r} is not more than 0% and at most 100%")
-        return Percent(share=share)
-    size = int(Fraction(match[1]) * _FACTORS[match[2]])
-    if size <= 0:
-        raise ValueError(f"{text!r} is nothing: a size must be positive")
-    return Exact(size=align_down(size, MIB) or size)
+    if match is None or match[2] != "%":
+        size = parse_bytes(text)
+        return Exact(size=align_down(size, MIB) or size)
+    share = float(match[1])
+    if not 0 < share <= 100:
+        raise ValueError(f"{text!r} is not more than 0% and at most 100%")
+    return Percent(share=share)
 
 
 def parse_bytes(text: str) -> int:
-    """Return the bytes of a disk's size, exactly.
+    """Return the bytes of a size that says how many they are.
 
     Raises:
-        ValueError: it is no size, or no fixed one.
+        ValueError: it is no size, no fixed one, or nothing.
     """
     match = _NUMBER.fullmatch(text)
     if match is None or match[2] not in _FACTORS:
-        raise ValueError(f"{text!r} is no size of a disk")
-    return int(Fraction(match[1]) * _FACTORS[match[2]])
+        raise ValueError(f"{said(text)} is no size here: write MiB as a number alone, or B, s, KB to YB, KiB to YiB")
+    size = int(Fraction(match[1]) * _FACTORS[match[2]])
+    if size <= 0:
+        raise ValueError(f"{said(text)} is nothing: a size must be positive")
+    return size
