@@ -25,7 +25,7 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: PROFILES += demo
-demo: venv ## build a Debian image, deploy it onto a disk file and boot that in QEMU (BOOT=bios or BOOT=uefi)
+demo: venv ## deploy a Debian and boot it in QEMU, then two on one disk, and switch between them (BOOT=bios or uefi)
 	$(SUDO) $(BIN)/python -m examples.demo --boot $(BOOT)
 
 test: PROFILES += demo test

@@ -3,13 +3,26 @@
 The whole job is :func:`libironic_disk.deploy.deploy`. Its parts can be called by themselves, always in the order
 observe, plan, apply: see :mod:`~libironic_disk.partitioner`, :mod:`~libironic_disk.images`,
 :mod:`~libironic_disk.volumes`, :mod:`~libironic_disk.wholedisk`, :mod:`~libironic_disk.configdrive`,
-:mod:`~libironic_disk.filesystems` and :mod:`~libironic_disk.grub`. Every error is a
+:mod:`~libironic_disk.filesystems` and :mod:`~libironic_disk.grub`. Several systems on one disk are
+:mod:`~libironic_disk.multiboot`, :mod:`~libironic_disk.switching` and :mod:`~libironic_disk.bootinfo`. Every error is a
 :class:`~libironic_disk.errors.DiskError`.
 
 What is named here is the public interface, and so is what the modules above name; everything else may change.
 """
 
-from libironic_disk import configdrive, deploy, filesystems, grub, images, partitioner, volumes, wholedisk
+from libironic_disk import (
+    bootinfo,
+    configdrive,
+    deploy,
+    filesystems,
+    grub,
+    images,
+    multiboot,
+    partitioner,
+    switching,
+    volumes,
+    wholedisk,
+)
 from libironic_disk.configdrive import ConfigDrive, Metadata
 from libironic_disk.deploy import DeployPlan
 from libironic_disk.errors import DiskError, DiskState
@@ -118,6 +131,7 @@ __all__ = [
     "WholeDiskWritten",
     "as_svg",
     "as_text",
+    "bootinfo",
     "configdrive",
     "deploy",
     "filesystems",
@@ -128,10 +142,12 @@ __all__ = [
     "layout_from_json",
     "layout_to_json",
     "mib",
+    "multiboot",
     "parse_size",
     "partitioner",
     "plan_from_json",
     "plan_to_json",
+    "switching",
     "volumes",
     "wholedisk",
 ]

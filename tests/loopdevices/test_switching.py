@@ -29,7 +29,7 @@ from libironic_disk.pure.boot.multimenu import ENVIRONMENT
 from libironic_disk.pure.disks.layout import FileSystem
 from libironic_disk.units import MIB
 from tests.conftest import Bench
-from tests.support import multiboot_partition
+from tests.support import disks, multiboot_partition
 from tests.support.multiboot_partition import Partitions, image_files
 
 pytestmark = pytest.mark.loopdevice
@@ -197,6 +197,16 @@ def test_a_kernel_update_is_seen_and_taken_up(two: Partitions) -> None:
     assert entries[3].kernel == "/boot/vmlinuz-3.10.0-1"
     assert switching.verify(two.multiboot, two.nodes) == ()
     assert as_grub_reads(two, "/boot/grub/menu-a.cfg") == as_grub_reads(two, "/boot/grub/menu-b.cfg")
+
+
+def test_the_running_systems_own_update_is_taken_up(two: Partitions, tmp_path: Path) -> None:
+    """Its root is mounted, and stays so."""
+    with disks.mounted(two.roots["centos7"], tmp_path / "root") as folder:
+        for path, data in image_files("3.10.0-2").items():
+            (folder / path[1:]).write_bytes(data)
+        switching.refresh(two.multiboot, two.nodes)
+        assert switching.list_entries(two.multiboot)[2].kernel == "/boot/vmlinuz-3.10.0-2"
+        assert switching.verify(two.multiboot, two.nodes) == ()
 
 
 def test_an_image_that_is_not_there_keeps_its_entries(two: Partitions) -> None:

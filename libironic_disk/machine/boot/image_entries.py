@@ -5,6 +5,7 @@ The file systems are read here and never mounted for writing; no program of the 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -12,7 +13,7 @@ from typing import Final
 
 from libironic_disk.machine.boot import grub_directory, image_menu
 from libironic_disk.machine.boot.grub_directory import Systems
-from libironic_disk.machine.trees.mounts import mounted
+from libironic_disk.machine.trees.mounts import mount_point, mounted
 from libironic_disk.machine.trees.rootfs import RootDir
 from libironic_disk.pure.boot import multimenu
 from libironic_disk.pure.boot.grubcfg import MenuEntry
@@ -67,14 +68,26 @@ def trees(image: ImageRecord, nodes: Mapping[str, str]) -> Iterator[tuple[RootDi
     """Give the root of an image, and its boot volume where it has one, read-only."""
     with ExitStack() as stack:
         made = [
-            RootDir(
-                stack.enter_context(mounted(nodes[place.uuid], place.filesystem, options=mount_options(place))),
-                tree=nodes[place.uuid],
-            )
+            RootDir(stack.enter_context(_directory(place, nodes[place.uuid])), tree=nodes[place.uuid])
             for place in (image.root, image.boot)
             if place is not None
         ]
         yield made[0], made[1] if len(made) > 1 else None
+
+
+@contextmanager
+def _directory(place: Place, node: str) -> Iterator[int]:
+    """Open the root of a file system where it is mounted already, as the running system's own is, or mount it."""
+    here = mount_point(node, f"/{place.subvolume}")
+    if here is None:
+        with mounted(node, place.filesystem, options=mount_options(place)) as descriptor:
+            yield descriptor
+        return
+    descriptor = os.open(here, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def mount_options(place: Place) -> tuple[str, ...]:
@@ -88,6 +101,9 @@ def subvolume_of(node: str, filesystem: FileSystem) -> str:
     """Return the btrfs subvolume that holds the root of a system; empty for the top, and for other file systems."""
     if filesystem is not FileSystem.BTRFS:
         return ""
+    for name in ("", *_SUBVOLUMES):
+        if mount_point(node, f"/{name}") is not None:
+            return name
     with mounted(node, filesystem, options=("subvolid=5",)) as descriptor:
         tree = RootDir(descriptor, tree=node)
         if tree.exists("/etc"):

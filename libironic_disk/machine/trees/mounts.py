@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Final
 
 from libironic_disk.errors import DeviceBusy, DeviceFailed, DiskError, add_aftermath
@@ -74,6 +76,26 @@ def mounted(
             add_aftermath(first, str(late))
         raise
     wait_until_released(node, release_timeout)
+
+
+def mount_point(node: str, root: str = "/") -> str | None:
+    """Return where this process sees a file system mounted already; None if nowhere.
+
+    Args:
+        node: its device.
+        root: the directory of the file system that has to be mounted there, such as a btrfs subvolume.
+    """
+    table = Path("/proc/self/mountinfo").read_text(errors="surrogateescape")
+    for row in (line.split(" ") for line in table.splitlines()):
+        source = _plain(row[row.index("-") + 2])
+        if _plain(row[3]) == root and source.startswith("/") and os.path.realpath(source) == os.path.realpath(node):
+            return _plain(row[4])
+    return None
+
+
+def _plain(field: str) -> str:
+    """Undo the octal escapes of /proc/self/mountinfo (proc(5))."""
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), field)
 
 
 @contextmanager
