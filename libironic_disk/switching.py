@@ -23,7 +23,7 @@ from libironic_disk.machine.boot import grub_reading, image_entries, multiboot_d
 from libironic_disk.machine.boot.multiboot_directory import Switchboard
 from libironic_disk.machine.trees.rootfs import RootDir
 from libironic_disk.pure.boot.menurecord import ImageRecord, MenuRecord, RecordedEntry
-from libironic_disk.pure.boot.multimenu import ENTRY_PARAMETER, MAX_ID
+from libironic_disk.pure.boot.multimenu import ENTRY_PARAMETER
 from libironic_disk.pure.boot.multimenu import confirm_command as confirm_command
 from libironic_disk.pure.boot.switching import MAX_TRIES, SwitchState
 from libironic_disk.pure.disks.layout import FileSystem
@@ -126,7 +126,8 @@ def set_default(multiboot: str, key: str | int, *, expect: str | int | None = No
         expect: what the caller takes for the default now; if it is another, nothing is changed.
 
     Raises:
-        SwitchRefused: no system is called so, or several are; or the default isn't what was expected.
+        EntryUnknown: no system is called so, or several are; nothing was changed.
+        SwitchRefused: the default isn't what was expected; nothing was changed.
         DeviceBusy, DeviceFailed, MultibootDamaged: as for :func:`list_entries`.
         PathFailed: it can't be written.
     """
@@ -142,7 +143,7 @@ def boot_once(multiboot: str, key: str | int) -> MultibootState:
     """Have a system boot the next time only; if its kernel can't be loaded, the default boots at once.
 
     Raises:
-        SwitchRefused, DeviceBusy, DeviceFailed, MultibootDamaged, PathFailed: as for :func:`set_default`.
+        EntryUnknown, DeviceBusy, DeviceFailed, MultibootDamaged, PathFailed: as for :func:`set_default`.
     """
     with multiboot_directory.opened(multiboot, read_only=False) as tree:
         board = multiboot_directory.read(tree)
@@ -156,8 +157,8 @@ def try_boot(multiboot: str, key: str | int, *, tries: int = 3) -> MultibootStat
     somebody who turns the power off and on: that counts as a try too.
 
     Raises:
-        SwitchRefused: as for :func:`set_default`; or it is the default, or more than nine tries.
-        DeviceBusy, DeviceFailed, MultibootDamaged, PathFailed: as for :func:`set_default`.
+        SwitchRefused: it is the default, or these are more than nine tries.
+        EntryUnknown, DeviceBusy, DeviceFailed, MultibootDamaged, PathFailed: as for :func:`set_default`.
     """
     with multiboot_directory.opened(multiboot, read_only=False) as tree:
         board = multiboot_directory.read(tree)
@@ -229,7 +230,8 @@ def refresh(multiboot: str, nodes: Sequence[str]) -> MultibootState:
 def verify(multiboot: str, nodes: Sequence[str], *, cancel: Cancellation | None = None) -> tuple[str, ...]:
     """Return what would keep a system of the menu from booting, and what of the menu is stale; empty if all is well.
 
-    Every kernel and initial RAM disk is read by GRUB's own code, and compared with what the kernel reads.
+    Every kernel and initial RAM disk is read by GRUB's own code, and compared with what the kernel reads. Not so where
+    a file system is mounted: what the kernel has in its journal is not yet in the place where GRUB looks.
 
     Raises:
         DeviceBusy, DeviceFailed, MultibootDamaged: as for :func:`list_entries`.
@@ -262,8 +264,10 @@ def _stale(image: ImageRecord, entries: Sequence[RecordedEntry], by_uuid: Mappin
 def _unreadable(
     image: ImageRecord, entries: Sequence[RecordedEntry], by_uuid: Mapping[str, str], cancel: Cancellation
 ) -> Iterator[str]:
+    place = image.boot or image.root
+    if image_entries.is_mounted(place, by_uuid[place.uuid]):
+        return
     for each in entries:
-        place = image.boot or image.root
         prefix = f"/{place.subvolume}" if place.subvolume else ""
         paths = [path for path in (each.entry.kernel, each.entry.initrd) if path]
         try:
@@ -368,17 +372,7 @@ def _entry(number: int, each: RecordedEntry, image: ImageRecord) -> BootEntry:
 
 def _resolve(record: MenuRecord, key: str | int) -> str:
     """Return the id of the entry that is called so; an image's name or UUID stands for its first entry."""
-    entries = _entries(record)
-    if isinstance(key, int):
-        if 0 <= key < len(entries):
-            return entries[key].id
-        raise SwitchRefused(wanted=f"entry {key}", reason=f"the menu has the entries 0 to {len(entries) - 1}")
-    if any(each.id == key for each in entries):
-        return key
-    first = [each for number, each in enumerate(entries) if each.image not in {e.image for e in entries[:number]}]
-    matches = [each for each in first if key and key in (each.image_uuid, each.image_name, each.image)]
-    if len(matches) == 1:
-        return matches[0].id
-    called = ", ".join(f"{each.id} ({each.image})" for each in matches or first)
-    reason = f"several systems are called so: {called}" if matches else f"no system is called so; there are {called}"
-    raise SwitchRefused(wanted=key[:MAX_ID] or "an empty name", reason=reason)
+    ids = [each.entry.id for each in record.entries]
+    if isinstance(key, int) and 0 <= key < len(ids):
+        return ids[key]
+    return key if isinstance(key, str) and key in ids else bootinfo.of(record).element(key).entry_id

@@ -17,6 +17,7 @@ from libironic_disk.errors import (
     DeviceBusy,
     DeviceFailed,
     DiskError,
+    EntryUnknown,
     MultibootDamaged,
     PathFailed,
     SwitchRefused,
@@ -104,12 +105,12 @@ def test_the_block_stays_where_it_is(two: Partitions) -> None:
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        (lambda node: switching.set_default(node, "ubuntu"), "no system is called so; there are centos-"),
-        (lambda node: switching.set_default(node, ""), "an empty name is refused"),
-        (lambda node: switching.set_default(node, 3), "the menu has the entries 0 to 2"),
-        (lambda node: switching.set_default(node, -1), "the menu has the entries 0 to 2"),
+        (lambda node: switching.set_default(node, "ubuntu"), r"unknown.*centos-\w+ \(centos\)"),
+        (lambda node: switching.set_default(node, ""), "unknown"),
+        (lambda node: switching.set_default(node, 3), "unknown"),
+        (lambda node: switching.set_default(node, -1), "unknown"),
         (lambda node: switching.set_default(node, "centos7", expect="centos7"), "and not centos7-.* as was expected"),
-        (lambda node: switching.boot_once(node, "x" * 10_000), "no system is called so"),
+        (lambda node: switching.boot_once(node, "x" * 10_000), "unknown"),
         (lambda node: switching.try_boot(node, "centos"), "it is the default"),
         (lambda node: switching.try_boot(node, "centos7", tries=10), "1 to 9 tries"),
         (lambda node: switching.confirm(node), "no system is on trial"),
@@ -118,7 +119,7 @@ def test_the_block_stays_where_it_is(two: Partitions) -> None:
 )
 def test_what_is_refused_changes_nothing(two: Partitions, wrong: Callable[[str], object], words: str) -> None:
     before = switching.get_state(two.multiboot)
-    with pytest.raises(SwitchRefused, match=words):
+    with pytest.raises((SwitchRefused, EntryUnknown), match=words):
         wrong(two.multiboot)
     assert switching.get_state(two.multiboot) == before
 
@@ -130,7 +131,7 @@ def test_a_name_that_two_images_have_is_no_name(bench: Bench) -> None:
         path = "/boot/grub/menu-a.json"
         text = tree.read_file(path, limit=MIB).replace(b'"b of today"', b'"a of today"')
         tree.write_file(path, text)
-    with pytest.raises(SwitchRefused, match=r"several systems are called so: a-\w+ \(a\), b-\w+ \(b\)"):
+    with pytest.raises(EntryUnknown, match=r"ambiguous.*a-\w+ \(a\), b-\w+ \(b\)"):
         switching.set_default(partitions.multiboot, "a of today")
 
 

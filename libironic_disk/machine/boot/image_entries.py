@@ -75,6 +75,11 @@ def trees(image: ImageRecord, nodes: Mapping[str, str]) -> Iterator[tuple[RootDi
         yield made[0], made[1] if len(made) > 1 else None
 
 
+def is_mounted(place: Place, node: str) -> bool:
+    """Whether a file system is mounted already, as the running system's own is."""
+    return mount_point(node, f"/{place.subvolume}") is not None
+
+
 @contextmanager
 def _directory(place: Place, node: str) -> Iterator[int]:
     """Open the root of a file system where it is mounted already, as the running system's own is, or mount it."""
