@@ -25,7 +25,6 @@ from libironic_disk.filesystems import Probed
 from libironic_disk.grub import BootInstalled, BootPlan, RootPartition
 from libironic_disk.images import ImageType, ImageWritten, InspectedImage
 from libironic_disk.machine import process
-from libironic_disk.machine.disks import sysfs
 from libironic_disk.machine.disks.staging import StagedDisk
 from libironic_disk.pure.disks import drawing
 from libironic_disk.pure.disks.facts import DiskFacts, DiskKind
@@ -33,7 +32,7 @@ from libironic_disk.pure.disks.layout import FileSystem
 from libironic_disk.pure.disks.planning import Existing, Plan, PlannedPartition
 from libironic_disk.pure.images.inspection import Proof
 from libironic_disk.pure.report import DeployedPartition, DeployResult
-from libironic_disk.pure.roles import Firmware, Role
+from libironic_disk.pure.roles import Role
 from libironic_disk.request import BootLoader, DeployRequest, FirmwareEntry, check_root_only, layout_of
 from libironic_disk.wholedisk import WholeDiskPlan, WholeDiskWritten
 
@@ -264,14 +263,9 @@ def _install_grub(boot: BootPlan, disk: StagedDisk, root: Probed, cancel: Cancel
 
 
 def _tell_firmware(request: DeployRequest, boot: BootPlan | None, disk: Plan) -> tuple[str, ...]:
-    esp = disk.partition(Role.ESP)
-    if boot is None or boot.firmware is not Firmware.UEFI or esp is None:
+    if boot is None or request.firmware_entry is FirmwareEntry.NEVER:
         return ()
-    if request.firmware_entry is FirmwareEntry.NEVER or disk.kind is DiskKind.PLAIN_FILE:
-        return ()
-    if sysfs.is_lent(disk.device):
-        return ()
-    return grub.register(boot, esp_number=esp.number, esp_partuuid=esp.uuid, label="libironic_disk").warnings
+    return grub.tell_firmware(boot, disk)
 
 
 def _unproven(proof: Proof) -> tuple[str, ...]:

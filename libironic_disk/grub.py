@@ -20,15 +20,18 @@ from libironic_disk.machine import process
 from libironic_disk.machine.boot import efi_entries, esp, grub_directory, grub_image, grub_reading
 from libironic_disk.machine.boot.efi_entries import Outcome, Registration
 from libironic_disk.machine.boot.grub_image import Platform
+from libironic_disk.machine.disks import sysfs
 from libironic_disk.machine.trees.mounts import mounted
 from libironic_disk.machine.trees.rootfs import RootDir
 from libironic_disk.pure.boot import grubcfg
 from libironic_disk.pure.boot.grubcfg import Menu, MenuEntry, SerialConsole
 from libironic_disk.pure.boot.grubembed import SECTOR, embed
 from libironic_disk.pure.boot.kernelparams import KernelParameters
+from libironic_disk.pure.disks.facts import DiskKind
 from libironic_disk.pure.disks.layout import FileSystem
+from libironic_disk.pure.disks.planning import Plan
 from libironic_disk.pure.ranges import ByteRange
-from libironic_disk.pure.roles import Architecture, Firmware
+from libironic_disk.pure.roles import Architecture, Firmware, Role
 from libironic_disk.pure.tables.model import Extent, TableKind
 from libironic_disk.pure.words import as_word
 from libironic_disk.units import MIB, in_words
@@ -45,6 +48,7 @@ __all__ = [
     "install_loader",
     "plan_boot",
     "register",
+    "tell_firmware",
 ]
 
 HEAD: Final = MIB
@@ -357,6 +361,19 @@ def _write_to(node: str, data: bytes) -> None:
             os.fsync(file.fileno())
     except OSError as error:
         raise DeviceFailed(device=node, action="writing to", reason=error.strerror or str(error)) from error
+
+
+def tell_firmware(boot: BootPlan, disk: Plan) -> tuple[str, ...]:
+    """Have :func:`register` make an entry for a disk of this machine's own; return what people should know about it.
+
+    A disk that is here only to be prepared for another machine gets none: a plain file, a loop device, one on USB.
+    """
+    part = disk.partition(Role.ESP)
+    if boot.firmware is not Firmware.UEFI or part is None:
+        return ()
+    if disk.kind is DiskKind.PLAIN_FILE or sysfs.is_lent(disk.device):
+        return ()
+    return register(boot, esp_number=part.number, esp_partuuid=part.uuid, label="libironic_disk").warnings
 
 
 def register(plan: BootPlan, *, esp_number: int, esp_partuuid: str, label: str) -> Registration:

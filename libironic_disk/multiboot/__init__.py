@@ -86,5 +86,5 @@ def apply(
         nodes={} if is_file else {placed.key: node for placed, node in nodes.items()},
         left_out=menu.left_out,
         dropped=dropped,
-        warnings=(*wanted.request.description.notes, *warnings),
+        warnings=(*wanted.request.description.notes, *warnings, *filling.tell_firmware(wanted)),
     )

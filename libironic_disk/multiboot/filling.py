@@ -25,6 +25,7 @@ from libironic_disk.pure.multiboot.description import Image
 from libironic_disk.pure.roles import Role
 from libironic_disk.pure.tables.model import Extent
 from libironic_disk.pure.volumes.planning import StoragePlan
+from libironic_disk.request import FirmwareEntry
 from libironic_disk.volumes import StagedStorage
 
 
@@ -194,6 +195,14 @@ def _compared(record: MenuRecord, by_uuid: Mapping[str, str], report: OsProberRe
             yield f"os-prober finds no system in {image.name}, whose kernels were found without it"
         if theirs and not ours:
             yield f"os-prober finds a system in {image.name}, which has no kernel that could be started"
+
+
+def tell_firmware(wanted: MultibootPlan) -> tuple[str, ...]:
+    """Tell this machine's firmware of the first disk, where that is wished; return what people should know."""
+    if wanted.request.firmware_entry is FirmwareEntry.NEVER:
+        return ()
+    disk = wanted.storage.disks[0]
+    return tuple(warning for boot in wanted.boots for warning in grub.tell_firmware(boot, disk))
 
 
 def install(wanted: MultibootPlan, disk: StagedDisk, record: MenuRecord, cancel: Cancellation) -> tuple[Extent, ...]:

@@ -21,6 +21,7 @@ from libironic_disk.pure.multiboot.description import MultiImage, PartitionsPoli
 from libironic_disk.pure.roles import Architecture, Firmware, Role
 from libironic_disk.pure.volumes.planning import PlannedVolume, StoragePlan
 from libironic_disk.pure.words import settle
+from libironic_disk.request import FirmwareEntry
 
 BOTH: Final = frozenset({Firmware.BIOS, Firmware.UEFI})
 
@@ -35,6 +36,7 @@ class MultibootRequest:
         file_sector_size: says that the devices are plain files, to be disks with sectors of so many bytes.
         firmwares: what is to start the machine. A disk with 512-byte sectors can serve both.
         architecture: of the machine.
+        firmware_entry: whether this machine's firmware is told.
         seed: makes every identity follow from it.
         merge_fstab: keep what an image's own fstab says beside its volumes.
         os_prober: compare what is found with os-prober's findings.
@@ -49,6 +51,7 @@ class MultibootRequest:
     file_sector_size: int | None = None
     firmwares: frozenset[Firmware] = BOTH
     architecture: Architecture = Architecture.X86_64
+    firmware_entry: FirmwareEntry = FirmwareEntry.AUTO
     seed: bytes | None = None
     merge_fstab: bool = True
     os_prober: bool = True
