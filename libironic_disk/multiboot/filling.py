@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from libironic_disk import grub, partitionimages
+from libironic_disk import grub, partitionimages, treeimages
 from libironic_disk.errors import BootImpossible
 from libironic_disk.events import Cancellation, EventSink, Phase, phase
 from libironic_disk.machine.boot import grub_reading, image_entries, multiboot_directory, osprober, reidentifying
@@ -63,6 +63,9 @@ def write_images(
     changed: dict[str, dict[str, str]] = {}
     for image in wanted.request.description.images:
         placed = wanted.arrangement.root_of(image.name)
+        if image.name in wanted.trees:
+            places[placed] = _unpack(wanted, image, nodes, sink, cancel)
+            continue
         with phase(sink, Phase.IMAGE, image.name):
             _, found = partitionimages.write(
                 wanted.images[image.name],
@@ -87,6 +90,22 @@ def write_images(
         Written(record=_record(wanted, image, places), changed=changed.get(image.name, {}))
         for image in wanted.request.description.images
     )
+
+
+def _unpack(
+    wanted: MultibootPlan, image: Image, nodes: Mapping[Placed, str], sink: EventSink, cancel: Cancellation
+) -> Place:
+    """Unpack an archive onto the volumes of its image that have file systems."""
+    volumes = {
+        placed.volume.mount: (nodes[placed], placed.volume.filesystem)
+        for placed in wanted.arrangement.of(image.name)
+        if placed.volume.mount is not None and placed.volume.mount.startswith("/") and placed.volume.filesystem
+    }
+    with phase(sink, Phase.IMAGE, image.name):
+        treeimages.unpack(wanted.images[image.name], volumes, sink=sink, cancel=cancel)
+    root = wanted.arrangement.root_of(image.name)
+    assert root.volume.filesystem is not None  # noqa: S101 # planning refused it
+    return _place(wanted.storage, root, root.volume.filesystem, uuid_of(wanted.storage, root))
 
 
 def _another_uuid(request: MultibootRequest, image: Image) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from libironic_disk import grub, images, partitionimages, volumes
+from libironic_disk import grub, images, partitionimages, treeimages, volumes
 from libironic_disk.errors import DescriptionInvalid, DiskState, leaving
 from libironic_disk.events import Cancellation
 from libironic_disk.grub import BootPlan, SerialConsole
@@ -66,12 +66,16 @@ class MultibootRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MultibootPlan:
-    """Everything that was decided; printing it shows it. ``boots`` has a plan for each kind of firmware."""
+    """Everything that was decided; printing it shows it.
+
+    ``trees`` names the images that are archives of files; ``boots`` has a plan for each kind of firmware.
+    """
 
     request: MultibootRequest
     arrangement: Arrangement
     storage: StoragePlan
     images: Mapping[str, InspectedImage]
+    trees: frozenset[str]
     boots: tuple[BootPlan, ...]
 
     def __str__(self) -> str:
@@ -81,7 +85,8 @@ class MultibootPlan:
         for image in described.images:
             where = self.arrangement.root_of(image.name).partition
             default = ", the default" if image.name == described.default else ""
-            lines.append(f"{where} gets the {self.images[image.name].format} image {image.name}{default}")
+            kind = "files of the archive" if image.name in self.trees else f"{self.images[image.name].format} image"
+            lines.append(f"{where} gets the {kind} {image.name}{default}")
         return "\n".join((*lines, *map(str, self.boots), *described.notes))
 
 
@@ -102,18 +107,28 @@ def plan(request: MultibootRequest, *, cancel: Cancellation | None = None) -> Mu
         raise DescriptionInvalid(problems=(problem,))
     if found := tuple(checking.problems(described)):
         raise DescriptionInvalid(problems=found)
-    arrangement = arrange(described, firmwares=request.firmwares, architecture=request.architecture, seed=request.seed)
-    devices = request.devices or tuple(lookup.find(disk.id_kind, disk.id_value) for disk in described.disks)
-    facts = volumes.observe(devices, file_sector_size=request.file_sector_size)
-    storage = volumes.plan(arrangement.storage, facts, existing=Existing.REPLACE, take_apart=True)
     inspected = {
         image.name: images.inspect(image.pull_url, policy=request.image_policy, cancel=cancel)
         for image in described.images
     }
+    trees = frozenset(name for name, image in inspected.items() if treeimages.is_tree(image, cancel=cancel))
+    _check_trees(described, trees)
+    arrangement = arrange(
+        described,
+        firmwares=request.firmwares,
+        architecture=request.architecture,
+        seed=request.seed,
+        trees=trees,
+    )
+    devices = request.devices or tuple(lookup.find(disk.id_kind, disk.id_value) for disk in described.disks)
+    facts = volumes.observe(devices, file_sector_size=request.file_sector_size)
+    storage = volumes.plan(arrangement.storage, facts, existing=Existing.REPLACE, take_apart=True)
     for image in described.images:
         placed = arrangement.root_of(image.name)
         for device in devices:
             images.check_apart(inspected[image.name], device)
+        if image.name in trees:
+            continue
         partitionimages.check(
             inspected[image.name],
             target=f"the volume {placed.partition} of {image.name}",
@@ -124,7 +139,22 @@ def plan(request: MultibootRequest, *, cancel: Cancellation | None = None) -> Mu
         )
     boots = tuple(_plan_boot(request, storage.disks[0], firmware) for firmware in sorted(request.firmwares))
     process.require(tool for image in inspected.values() for tool in images.required_tools(image))
-    return MultibootPlan(request=request, arrangement=arrangement, storage=storage, images=inspected, boots=boots)
+    return MultibootPlan(
+        request=request, arrangement=arrangement, storage=storage, images=inspected, trees=trees, boots=boots
+    )
+
+
+def _check_trees(described: MultiImage, trees: frozenset[str]) -> None:
+    """Files need a file system to be put on, and one that GRUB reads."""
+    problems = []
+    for name in sorted(trees):
+        (root,) = (volume for volume in described.volumes_of(name) if volume.mount == "/")
+        if root.filesystem not in grub.ROOT_FILE_SYSTEMS:
+            kinds = ", ".join(sorted(grub.ROOT_FILE_SYSTEMS))
+            said = f"{root.filesystem} is made on it" if root.filesystem else "nothing says which file system is made"
+            problems.append(f"volume {root.name!r}: {name!r} is an archive of files, and {said}; say one of {kinds}")
+    if problems:
+        raise DescriptionInvalid(problems=tuple(problems))
 
 
 def _plan_boot(request: MultibootRequest, disk: Plan, firmware: Firmware) -> BootPlan:

@@ -78,6 +78,20 @@ class RootDir:
         self._tree = tree
         self._opener = opener or best_opener(descriptor)
 
+    @property
+    def tree(self) -> str:
+        """What errors call the file system."""
+        return self._tree
+
+    @contextmanager
+    def directory(self, path: str, *, readable: bool = False) -> Iterator[int]:
+        """Open an existing directory inside the tree, as the place for calls that take a ``dir_fd``.
+
+        Unless ``readable``, the descriptor serves for nothing else.
+        """
+        with self._opened(path, (os.O_RDONLY if readable else os.O_PATH) | os.O_DIRECTORY) as descriptor:
+            yield descriptor
+
     def exists(self, path: str) -> bool:
         """Whether the path leads to anything inside the tree; a dangling link doesn't."""
         try:

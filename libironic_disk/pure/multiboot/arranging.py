@@ -73,6 +73,7 @@ def arrange(
     firmwares: frozenset[Firmware],
     architecture: Architecture = Architecture.X86_64,
     seed: bytes | None = None,
+    trees: frozenset[str] = frozenset(),
 ) -> Arrangement:
     """Lay out a description that was checked.
 
@@ -85,13 +86,14 @@ def arrange(
         firmwares: what will start the machine.
         architecture: of the machine.
         seed: makes every identity follow from it.
+        trees: names of the images that are archives of files. Every other one brings the file system of its root.
     """
     targets = tuple((image.name, image.target) for image in description.images)
     written = frozenset(
         volume
         for image in description.images
         for volume in description.volumes_of(image.name)
-        if volume.mount == image.target
+        if volume.mount == image.target and image.name not in trees
     )
     layouts: list[Layout] = []
     placed: list[Placed] = []

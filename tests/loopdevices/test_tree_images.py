@@ -1,0 +1,269 @@
+"""Archives of files unpacked onto volumes; GNU tar made them, and says whether what is there is what it put in."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+import stat
+import subprocess
+import tarfile
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from libironic_disk import filesystems, images, multiboot, switching, treeimages
+from libironic_disk.errors import (
+    ChecksumMismatch,
+    DescriptionInvalid,
+    DiskState,
+    ImageDamaged,
+    PathFailed,
+)
+from libironic_disk.events import ignore
+from libironic_disk.multiboot import MultibootRequest
+from libironic_disk.pure.disks.layout import FileSystem
+from libironic_disk.units import MIB
+from tests.conftest import Bench
+from tests.support import disks
+
+pytestmark = pytest.mark.loopdevice
+
+
+@pytest.fixture
+def volumes(bench: Bench) -> dict[str, tuple[str, FileSystem]]:
+    """A root, and a volume below it."""
+    made = {}
+    for number, mount in enumerate(("/", "/usr/share")):
+        node = bench.disk(64 * MIB, 512).node
+        uuid = f"aaaaaaaa-0000-4000-8000-00000000000{number}"
+        filesystems.make(FileSystem.EXT4, node, label="", uuid=uuid)
+        made[mount] = (node, FileSystem.EXT4)
+    return made
+
+
+@pytest.fixture
+def system(tmp_path: Path) -> Path:
+    """A tree with all that a system has."""
+    tree = tmp_path / "tree"
+    for folder in ("boot", "etc", "usr/bin", "usr/share/doc", "tmp"):
+        (tree / folder).mkdir(parents=True)
+    (tree / "etc/name").write_text("a system\n")
+    (tree / "boot/vmlinuz-1").write_bytes(os.urandom(3 * MIB))
+    (tree / "usr/share/doc/text").write_text("text\n")
+    (tree / "usr/bin/su").write_bytes(b"#!/bin/sh\n")
+    (tree / "usr/bin/su").chmod(0o4755)
+    os.chown(tree / "etc/name", 1234, 5678)
+    (tree / "bin").symlink_to("usr/bin")
+    (tree / "etc/mtab").symlink_to("/proc/mounts")
+    os.link(tree / "usr/bin/su", tree / "usr/bin/sudo")
+    os.mkfifo(tree / "tmp/fifo")
+    os.mknod(tree / "tmp/null", stat.S_IFCHR | 0o666, os.makedev(1, 3))
+    (tree / "tmp").chmod(0o1777)
+    os.setxattr(tree / "etc/name", "trusted.mine", b"kept")
+    (tree / "etc/ümläut \n name").write_text("x")
+    return tree
+
+
+def archived(tree: Path, target: Path, *options: str) -> Path:
+    subprocess.run(
+        ["tar", "--create", "--xattrs", f"--file={target}", *options, f"--directory={tree}", "."], check=True
+    )
+    return target
+
+
+def listing(tree: Path) -> list[tuple[object, ...]]:
+    """Return what every file is, but for where it is on a disk and when a directory was last changed."""
+    rows: list[tuple[object, ...]] = []
+    for path in sorted(tree.rglob("*")):
+        if path.name == "lost+found":
+            continue
+        found = path.lstat()
+        contents = path.read_bytes() if path.is_file() and not path.is_symlink() else b""
+        target = str(path.readlink()) if path.is_symlink() else ""
+        times = found.st_mtime_ns // 10**9 if path.is_file() and not path.is_symlink() else 0
+        names = os.listxattr(path, follow_symlinks=False)
+        rows.append(
+            (
+                str(path.relative_to(tree)),
+                found.st_mode,
+                found.st_uid,
+                found.st_gid,
+                found.st_rdev,
+                found.st_nlink if path.is_file() else 0,
+                times,
+                contents,
+                target,
+                tuple(sorted(names)),
+            )
+        )
+    return rows
+
+
+@pytest.mark.parametrize("format", ["gnu", "pax", "ustar"])
+def test_a_system_is_unpacked_onto_its_volumes(
+    volumes: dict[str, tuple[str, FileSystem]], system: Path, tmp_path: Path, format: str
+) -> None:
+    xattrs = () if format == "pax" else ("--no-xattrs",)
+    path = archived(system, tmp_path / "system.tar", f"--format={format}", *xattrs)
+    if format != "pax":
+        os.removexattr(system / "etc/name", "trusted.mine")
+    count = treeimages.unpack(images.inspect(path), volumes, sink=ignore)
+    assert count == len(listing(system)) + 1
+    where = tmp_path / "root"
+    with disks.mounted(volumes["/"][0], where), disks.mounted(volumes["/usr/share"][0], where / "usr/share"):
+        assert listing(where) == listing(system)
+        if format == "pax":
+            assert os.getxattr(where / "etc/name", "trusted.mine") == b"kept"
+        compared = subprocess.run(
+            ["tar", "--diff", "--numeric-owner", f"--file={path}", f"--directory={where}"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    differences = [line for line in compared.stdout.splitlines() if "Mod time differs" not in line]
+    assert differences == []
+
+
+def test_a_compressed_archive_and_its_checksum(
+    volumes: dict[str, tuple[str, FileSystem]], system: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "system.tar.gz"
+    path.write_bytes(gzip.compress(archived(system, tmp_path / "system.tar").read_bytes()))
+    image = images.inspect(path)
+    assert treeimages.is_tree(image)
+    treeimages.unpack(image, volumes, sink=ignore)
+    wrong = images.inspect(path, checksum="sha256:" + "0" * 64)
+    with pytest.raises(ChecksumMismatch):
+        treeimages.unpack(wrong, volumes, sink=ignore)
+
+
+def members(*rows: tuple[str, bytes, str]) -> bytes:
+    """Return an archive of members: a name, a type and where a link leads."""
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w") as archive:
+        for name, kind, link in rows:
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname = kind, link
+            member.size = 4 if kind == tarfile.REGTYPE else 0
+            archive.addfile(member, io.BytesIO(b"evil") if kind == tarfile.REGTYPE else None)
+    return data.getvalue()
+
+
+REG, SYM, LNK, DIR = tarfile.REGTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.DIRTYPE
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [("../out", REG, "")],
+        [("a/../../out", REG, "")],
+        [("x", LNK, "../../etc/shadow")],
+        [("x", LNK, "missing")],
+        [("usr/share/x", LNK, "etc")],
+        [("file", REG, ""), ("file/below", REG, "")],
+        [("link", SYM, "/nowhere"), ("link/below", REG, "")],
+    ],
+)
+def test_a_member_that_cannot_be_is_refused(
+    volumes: dict[str, tuple[str, FileSystem]], tmp_path: Path, rows: Sequence[tuple[str, bytes, str]]
+) -> None:
+    path = tmp_path / "evil.tar"
+    path.write_bytes(members(*rows))
+    with pytest.raises(PathFailed):
+        treeimages.unpack(images.inspect(path), volumes, sink=ignore)
+
+
+@pytest.mark.parametrize("target", ["/", "/etc", "../../../../..", "/proc/self/root", "/proc/self/cwd"])
+def test_a_link_leads_nowhere_out_of_the_tree(
+    volumes: dict[str, tuple[str, FileSystem]], tmp_path: Path, target: str
+) -> None:
+    name = f"libironic_disk-test-{os.getpid()}"
+    path = tmp_path / "evil.tar"
+    path.write_bytes(members(("link", SYM, target), (f"link/{name}", REG, "")))
+    with suppress(PathFailed):
+        treeimages.unpack(images.inspect(path), volumes, sink=ignore)
+    for outside in (Path("/"), Path("/etc"), Path.cwd(), tmp_path, Path("/proc/self/root")):
+        assert not (outside / name).exists()
+
+
+def test_a_member_that_comes_again_takes_the_place_of_a_link(
+    volumes: dict[str, tuple[str, FileSystem]], tmp_path: Path
+) -> None:
+    path = tmp_path / "evil.tar"
+    path.write_bytes(members(("target", REG, ""), ("x", SYM, "target"), ("x", REG, "")))
+    treeimages.unpack(images.inspect(path), volumes, sink=ignore)
+    with disks.mounted(volumes["/"][0], tmp_path / "root") as root:
+        assert not (root / "x").is_symlink()
+
+
+def damaged(data: bytes) -> Iterator[bytes]:
+    yield data[: len(data) // 2]
+    yield data[:1024] + os.urandom(len(data) - 1024)
+    yield data[:148] + b"9" * 8 + data[156:]
+    header = tarfile.TarInfo("x")
+    header.type, header.size = tarfile.GNUTYPE_LONGNAME, 4 << 30
+    yield header.tobuf(tarfile.GNU_FORMAT) + bytes(10 * MIB)
+
+
+def test_an_archive_that_is_damaged_or_a_trap_is_refused(
+    volumes: dict[str, tuple[str, FileSystem]], system: Path, tmp_path: Path
+) -> None:
+    data = archived(system, tmp_path / "system.tar").read_bytes()
+    path = tmp_path / "damaged.tar"
+    for each in damaged(data):
+        path.write_bytes(each)
+        with pytest.raises((ImageDamaged, PathFailed)):
+            treeimages.unpack(images.inspect(path), volumes, sink=ignore)
+
+
+def test_a_volume_that_is_full_is_told(
+    volumes: dict[str, tuple[str, FileSystem]], system: Path, tmp_path: Path
+) -> None:
+    (system / "large").write_bytes(os.urandom(80 * MIB))
+    path = archived(system, tmp_path / "system.tar")
+    with pytest.raises(PathFailed, match="No space left"):
+        treeimages.unpack(images.inspect(path), volumes, sink=ignore)
+
+
+def description(node: str, path: Path, **root: object) -> MultibootRequest:
+    document = {
+        "images": [{"name": "files", "image_pull_url": f"file://{path}", "target": "/"}],
+        "partitions": [
+            {
+                "type": "disk",
+                "id": {"type": "name", "value": node},
+                "volumes": [
+                    {"type": "partition", "mount": "/", "size": "100", "name": "root", **root},
+                    {"type": "partition", "mount": "/usr/share", "size": "32", "file_system": "ext4", "name": "share"},
+                ],
+            }
+        ],
+        "partitions_policy": "clean",
+    }
+    return MultibootRequest(description=multiboot.read(document))
+
+
+def test_an_archive_is_deployed_as_a_system(bench: Bench, system: Path, tmp_path: Path) -> None:
+    path = archived(system, tmp_path / "system.tar")
+    disk = bench.disk(400 * MIB, 512)
+    wanted = multiboot.plan(description(disk.node, path, file_system="ext4"))
+    assert "root gets the files of the archive files, the default" in str(wanted)
+    result = multiboot.apply(wanted)
+    (element,) = result.info.elements
+    assert element.kernel == "/boot/vmlinuz-1"
+    assert switching.verify(result.multiboot, [result.nodes["disk 1 root"]]) == ()
+    with disks.mounted(result.nodes["disk 1 share"], tmp_path / "share") as share:
+        assert (share / "doc/text").read_text() == "text\n"
+    with disks.mounted(result.nodes["disk 1 root"], tmp_path / "root") as root:
+        assert "/usr/share ext4" in (root / "etc/fstab").read_text()
+
+
+def test_an_archive_without_a_file_system_is_refused(bench: Bench, system: Path, tmp_path: Path) -> None:
+    path = archived(system, tmp_path / "system.tar")
+    disk = bench.disk(400 * MIB, 512)
+    with pytest.raises(DescriptionInvalid, match="nothing says which file system is made") as caught:
+        multiboot.plan(description(disk.node, path))
+    assert caught.value.disk is DiskState.UNCHANGED
