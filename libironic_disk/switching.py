@@ -214,17 +214,8 @@ def refresh(multiboot: str, nodes: Sequence[str]) -> MultibootState:
         raise SwitchRefused(wanted=f"a menu without its default {state.default}", reason=reason)
     for gone in {each.entry.id for each in board.record.entries} - present:
         state = state.forget(gone)
-    # Each step is a mount of its own: GRUB reads no journal, and the end of a mount leaves nothing in it.
-    idle = state.generation.other
-    with multiboot_directory.opened(multiboot, read_only=False) as tree:
-        multiboot_directory.write_menu(tree, idle, record)
-    with multiboot_directory.opened(multiboot, read_only=False) as tree:
-        now = replace(state, generation=idle)
-        multiboot_directory.write_state(tree, now, board.others)
-    with multiboot_directory.opened(multiboot, read_only=False) as tree:
-        # For a block that is lost: whichever menu GRUB then takes, it is this one.
-        multiboot_directory.write_menu(tree, idle.other, record)
-        return _state(multiboot_directory.read(tree), COMMAND_LINE)
+    multiboot_directory.replace_menu(multiboot, board, record, state)
+    return get_state(multiboot)
 
 
 def verify(multiboot: str, nodes: Sequence[str], *, cancel: Cancellation | None = None) -> tuple[str, ...]:

@@ -19,12 +19,13 @@ from pathlib import Path
 from libironic_disk import volumes
 from libironic_disk.bootinfo import BootInfo
 from libironic_disk.events import Cancellation, EventSink, Phase, ignore, phase
-from libironic_disk.multiboot import filling
+from libironic_disk.multiboot import filling, keeping
 from libironic_disk.multiboot.planning import MultibootPlan, MultibootRequest
 from libironic_disk.multiboot.planning import plan as plan
 from libironic_disk.partitioner import LOCK_TIMEOUT
 from libironic_disk.pure.disks.facts import DiskKind
 from libironic_disk.pure.multiboot.bootinfo import of as boot_info_of
+from libironic_disk.pure.multiboot.description import PartitionsPolicy
 from libironic_disk.pure.multiboot.document import read as read
 from libironic_disk.pure.roles import Role
 
@@ -69,20 +70,30 @@ def apply(
     with volumes.stage(
         wanted.storage, sink=sink, cancel=switch, lock_timeout=lock_timeout, lock_path=lock_path
     ) as staged:
-        volumes.make_filesystems(staged, sink=sink, cancel=switch)
+        disk = staged.disks[0]
+        multiboot = disk.node_of(Role.MULTIBOOT)
         nodes = {placed: filling.node_of(staged, placed) for placed in wanted.arrangement.placed}
+        kept = wanted.request.description.policy is PartitionsPolicy.VERIFY
+        if kept:
+            # From here until its new menu no entry leads to what is being written.
+            keeping.hide(multiboot, frozenset(wanted.images))
+            keeping.make_filesystems(wanted, nodes, sink, switch)
+        else:
+            volumes.make_filesystems(staged, sink=sink, cancel=switch)
         written = filling.write_images(wanted, nodes, sink, switch)
         dropped = tuple(filling.set_up(wanted, nodes, written))
         with phase(sink, Phase.BOOT_LOADER, "several systems"):
-            disk = staged.disks[0]
             menu, warnings = filling.menu_of(wanted, nodes, filling.multiboot_uuid(disk), written, switch)
-            head = filling.install(wanted, disk, menu, switch)
-        staged.commit({disk.plan.device: head})
+            if kept:
+                menu = keeping.show(multiboot, menu)
+            else:
+                head = filling.install(wanted, disk, menu, switch)
+                staged.commit({disk.plan.device: head})
     # A plain file is a disk only while it is worked on.
     is_file = disk.plan.kind is DiskKind.PLAIN_FILE
     return MultibootResult(
         info=boot_info_of(menu),
-        multiboot="" if is_file else disk.node_of(Role.MULTIBOOT),
+        multiboot="" if is_file else multiboot,
         nodes={} if is_file else {placed.key: node for placed, node in nodes.items()},
         left_out=menu.left_out,
         dropped=dropped,

@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from libironic_disk import grub, partitionimages, treeimages
+from libironic_disk import filesystems, grub, partitionimages, treeimages
 from libironic_disk.errors import BootImpossible
 from libironic_disk.events import Cancellation, EventSink, Phase, phase
 from libironic_disk.machine.boot import grub_reading, image_entries, multiboot_directory, osprober, reidentifying
@@ -63,6 +63,9 @@ def write_images(
     changed: dict[str, dict[str, str]] = {}
     for image in wanted.request.description.images:
         placed = wanted.arrangement.root_of(image.name)
+        if image.name not in wanted.images:
+            places[placed] = _kept(wanted, image, placed, nodes[placed])
+            continue
         if image.name in wanted.trees:
             places[placed] = _unpack(wanted, image, nodes, sink, cancel)
             continue
@@ -90,6 +93,15 @@ def write_images(
         Written(record=_record(wanted, image, places), changed=changed.get(image.name, {}))
         for image in wanted.request.description.images
     )
+
+
+def _kept(wanted: MultibootPlan, image: Image, placed: Placed, node: str) -> Place:
+    """Return where an image is that stays as it is."""
+    found = filesystems.read(node)
+    if found is None or found.kind not in grub.ROOT_FILE_SYSTEMS:
+        reason = f"the image {image.name} is to be kept there, and {found.kind if found else 'nothing'} was found"
+        raise BootImpossible(device=node, reason=reason)
+    return _place(wanted.storage, placed, FileSystem(found.kind), found.uuid)
 
 
 def _unpack(
@@ -140,6 +152,8 @@ def set_up(wanted: MultibootPlan, nodes: Mapping[Placed, str], written: Sequence
     known = frozenset({*made.values(), *(root.uuid for root in roots.values())} - {""})
     for each in written:
         record = each.record
+        if record.name not in wanted.images:
+            continue
         lines = fstab.lines_for(tuple(_mounted(wanted, record.name, roots, made)))
         node = nodes[wanted.arrangement.root_of(record.name)]
         options = image_entries.mount_options(record.root)

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from libironic_disk import grub, images, partitionimages, treeimages, volumes
-from libironic_disk.errors import DescriptionInvalid, DiskState, leaving
+from libironic_disk.errors import DescriptionInvalid, DiskState, PreservationRefused, leaving
 from libironic_disk.events import Cancellation
 from libironic_disk.grub import BootPlan, SerialConsole
 from libironic_disk.images import IMAGE_POLICY, InspectedImage
 from libironic_disk.machine import process
 from libironic_disk.machine.disks import lookup
 from libironic_disk.machine.http import HttpPolicy
+from libironic_disk.pure.disks import matching
 from libironic_disk.pure.disks.planning import Existing, Plan, PlannedPartition
 from libironic_disk.pure.multiboot import checking
 from libironic_disk.pure.multiboot.arranging import Arrangement, Placed, arrange
@@ -68,7 +69,8 @@ class MultibootRequest:
 class MultibootPlan:
     """Everything that was decided; printing it shows it.
 
-    ``trees`` names the images that are archives of files; ``boots`` has a plan for each kind of firmware.
+    ``images`` are those that are written, ``trees`` names the ones among them that are archives of files; ``boots`` has
+    a plan for each kind of firmware.
     """
 
     request: MultibootRequest
@@ -84,6 +86,9 @@ class MultibootPlan:
         lines = [volumes.as_text(self.storage)]
         for image in described.images:
             where = self.arrangement.root_of(image.name).partition
+            if image.name not in self.images:
+                lines.append(f"{where} keeps the image {image.name}")
+                continue
             default = ", the default" if image.name == described.default else ""
             kind = "files of the archive" if image.name in self.trees else f"{self.images[image.name].format} image"
             lines.append(f"{where} gets the {kind} {image.name}{default}")
@@ -102,14 +107,13 @@ def plan(request: MultibootRequest, *, cancel: Cancellation | None = None) -> Mu
         Cancelled: the caller wished so.
     """
     described = request.description
-    if described.policy is not PartitionsPolicy.CLEAN:
-        problem = "partitions_policy is verify, which isn't carried out yet: say clean to have the disks made anew"
-        raise DescriptionInvalid(problems=(problem,))
     if found := tuple(checking.problems(described)):
         raise DescriptionInvalid(problems=found)
+    writes = _writes(described)
     inspected = {
         image.name: images.inspect(image.pull_url, policy=request.image_policy, cancel=cancel)
         for image in described.images
+        if image.name in writes
     }
     trees = frozenset(name for name, image in inspected.items() if treeimages.is_tree(image, cancel=cancel))
     _check_trees(described, trees)
@@ -122,8 +126,14 @@ def plan(request: MultibootRequest, *, cancel: Cancellation | None = None) -> Mu
     )
     devices = request.devices or tuple(lookup.find(disk.id_kind, disk.id_value) for disk in described.disks)
     facts = volumes.observe(devices, file_sector_size=request.file_sector_size)
-    storage = volumes.plan(arrangement.storage, facts, existing=Existing.REPLACE, take_apart=True)
+    if described.policy is PartitionsPolicy.VERIFY:
+        storage = volumes.plan(arrangement.storage, facts, existing=Existing.MATCH, take_apart=True)
+        _check_as_described(storage)
+    else:
+        storage = volumes.plan(arrangement.storage, facts, existing=Existing.REPLACE, take_apart=True)
     for image in described.images:
+        if image.name not in writes:
+            continue
         placed = arrangement.root_of(image.name)
         for device in devices:
             images.check_apart(inspected[image.name], device)
@@ -144,11 +154,32 @@ def plan(request: MultibootRequest, *, cancel: Cancellation | None = None) -> Mu
     )
 
 
+def _writes(described: MultiImage) -> frozenset[str]:
+    """Return the images that are written: all on new disks, else those whose root keeps nothing."""
+    if described.policy is PartitionsPolicy.CLEAN:
+        return frozenset(image.name for image in described.images)
+    roots = {image.name: described.root_of(image.name) for image in described.images}
+    return frozenset(name for name, root in roots.items() if not root.keep_data)
+
+
+def _check_as_described(storage: StoragePlan) -> None:
+    """Refuse disks that would have to be made anew.
+
+    Raises:
+        PreservationRefused: says for each what is to be different.
+    """
+    for disk in storage.disks:
+        if not disk.is_empty:
+            differences = matching.table_differences(disk.table, disk.partitions, disk.replaces)
+            other = ("its identities, or the file systems, arrays or groups on it, are others",)
+            raise PreservationRefused(device=disk.device, differences=differences or other)
+
+
 def _check_trees(described: MultiImage, trees: frozenset[str]) -> None:
     """Files need a file system to be put on, and one that GRUB reads."""
     problems = []
     for name in sorted(trees):
-        (root,) = (volume for volume in described.volumes_of(name) if volume.mount == "/")
+        root = described.root_of(name)
         if root.filesystem not in grub.ROOT_FILE_SYSTEMS:
             kinds = ", ".join(sorted(grub.ROOT_FILE_SYSTEMS))
             said = f"{root.filesystem} is made on it" if root.filesystem else "nothing says which file system is made"

@@ -14,12 +14,13 @@ from libironic_disk import multiboot, switching
 from libironic_disk.errors import (
     BootImpossible,
     Cancelled,
-    DescriptionInvalid,
     DiskNotFound,
     DiskState,
     ImageRefused,
     ImageTooLarge,
+    PreservationRefused,
     SourceFailed,
+    SwitchRefused,
 )
 from libironic_disk.events import Cancellation, Event, Phase, PhaseStarted
 from libironic_disk.machine.trees.mounts import mounted
@@ -230,11 +231,98 @@ def test_what_cannot_be_is_refused_before_the_first_write(bench: Bench, tmp_path
     assert unchanged(disk)
 
 
-def test_a_policy_that_is_not_carried_out_is_refused(bench: Bench) -> None:
+def verified(disk: LoopDisk, images: Mapping[str, Path], **again: bool) -> MultibootRequest:
+    """Ask for a disk that is as described already; what ``again`` names is made anew."""
+    asked = document(disk.node, images, partitions_policy="verify")
+    for volume in asked["partitions"][0]["volumes"]:
+        volume["keep_data"] = not again.get(volume.get("name", "").removeprefix("root-") or volume["mount"], False)
+    return MultibootRequest(description=multiboot.read(asked), menu_timeout=1)
+
+
+def test_a_disk_that_is_as_described_stays_so(bench: Bench) -> None:
+    """An fstab that was edited by hand survives (research/bareon.md, 3)."""
     disk = bench.disk(DISK_SIZE, 512)
-    wanted = request(disk, {"one": image(bench, image_files("1"))}, partitions_policy="verify")
-    with pytest.raises(DescriptionInvalid, match="isn't carried out yet"):
-        multiboot.plan(wanted)
+    images = {"one": image(bench, image_files("1")), "two": image(bench, image_files("2"))}
+    first = multiboot.apply(multiboot.plan(request(disk, images)))
+    multiboot_partition.write(first.nodes["disk 1 root-one"], FileSystem.EXT4, {"/etc/fstab": b"edited\n"})
+    switching.set_default(first.multiboot, "two")
+    again = multiboot.apply(multiboot.plan(verified(disk, {"one": Path("/none"), "two": Path("/none")})))
+    assert fstab_of(again.nodes["disk 1 root-one"]) == "edited\n"
+    assert [each.root_uuid for each in again.info.elements] == [each.root_uuid for each in first.info.elements]
+    assert again.info.current_element == 1
+    assert switching.get_state(again.multiboot).boots_next == first.info.elements[1].entry_id
+
+
+def test_one_system_is_written_anew_beside_the_others(bench: Bench) -> None:
+    disk = bench.disk(DISK_SIZE, 512)
+    images = {"one": image(bench, image_files("1")), "two": image(bench, image_files("2"))}
+    first = multiboot.apply(multiboot.plan(request(disk, images)))
+    root = Path(first.nodes["disk 1 root-one"])
+    before = hashlib.sha256(root.read_bytes()).hexdigest()
+    newer = image(bench, image_files("3"))
+    wanted = multiboot.plan(verified(disk, {"one": Path("/none"), "two": newer}, two=True))
+    assert "root-one keeps the image one" in str(wanted)
+    result = multiboot.apply(wanted)
+    assert hashlib.sha256(root.read_bytes()).hexdigest() == before
+    assert [each.kernel for each in result.info.elements] == ["/boot/vmlinuz-1", "/boot/vmlinuz-3"]
+    assert result.info.elements[1].entry_id == first.info.elements[1].entry_id
+    nodes = [result.nodes["disk 1 root-one"], result.nodes["disk 1 root-two"]]
+    assert switching.verify(result.multiboot, nodes) == ()
+    assert "/srv/my\\040data" in fstab_of(nodes[1])
+
+
+def test_a_system_that_boots_is_never_written_anew(bench: Bench) -> None:
+    disk = bench.disk(DISK_SIZE, 512)
+    images = {"one": image(bench, image_files("1")), "two": image(bench, image_files("2"))}
+    first = multiboot.apply(multiboot.plan(request(disk, images)))
+    switching.try_boot(first.multiboot, "two")
+    before = [hashlib.sha256(Path(node).read_bytes()).hexdigest() for node in first.nodes.values()]
+    for name in ("one", "two"):
+        with pytest.raises(SwitchRefused, match=f"writing {name}-.* anew"):
+            multiboot.apply(multiboot.plan(verified(disk, images, **{name: True})))
+    assert [hashlib.sha256(Path(node).read_bytes()).hexdigest() for node in first.nodes.values()] == before
+
+
+def test_a_system_half_written_is_in_no_menu(bench: Bench) -> None:
+    disk = bench.disk(DISK_SIZE, 512)
+    images = {"one": image(bench, image_files("1")), "two": image(bench, image_files("2"))}
+    first = multiboot.apply(multiboot.plan(request(disk, images)))
+    wanted = multiboot.plan(verified(disk, images, two=True))
+    cancel = Cancellation()
+
+    def sink(event: Event) -> None:
+        if isinstance(event, PhaseStarted) and event.phase is Phase.IMAGE:
+            cancel.cancel()
+
+    with pytest.raises(Cancelled):
+        multiboot.apply(wanted, sink=sink, cancel=cancel)
+    assert [entry.image for entry in switching.list_entries(first.multiboot)] == ["one"]
+    assert switching.verify(first.multiboot, [first.nodes["disk 1 root-one"]])[0].startswith("two: no file system")
+    multiboot.apply(wanted)
+    assert [entry.image for entry in switching.list_entries(first.multiboot)] == ["one", "two"]
+
+
+def test_a_volume_that_keeps_nothing_is_empty_again(bench: Bench) -> None:
+    disk = bench.disk(DISK_SIZE, 512)
+    images = {"one": image(bench, image_files("1"))}
+    first = multiboot.apply(multiboot.plan(request(disk, images)))
+    (node,) = (node for key, node in first.nodes.items() if "srv" in key)
+    multiboot_partition.write(node, FileSystem.EXT4, {"/old": b"x"})
+    uuid = oracles.blkid(node)["UUID"]
+    multiboot.apply(multiboot.plan(verified(disk, images, **{"/srv/my data": True})))
+    assert oracles.blkid(node)["UUID"] == uuid
+    with mounted(node, FileSystem.EXT4) as descriptor:
+        assert not RootDir(descriptor, tree=node).exists("/old")
+
+
+def test_a_disk_that_is_not_as_described_is_refused(bench: Bench) -> None:
+    disk = bench.disk(DISK_SIZE, 512)
+    images = {"one": image(bench, image_files("1"))}
+    with pytest.raises(PreservationRefused, match="the disk has no partition table"):
+        multiboot.plan(verified(disk, images))
+    multiboot.apply(multiboot.plan(request(disk, images)))
+    with pytest.raises(PreservationRefused, match="is not there"):
+        multiboot.plan(verified(disk, {**images, "two": images["one"]}))
 
 
 def test_a_disk_that_is_not_there_is_refused(bench: Bench) -> None:

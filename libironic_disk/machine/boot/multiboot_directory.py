@@ -144,6 +144,31 @@ def write_menu(tree: RootDir, generation: Generation, record: MenuRecord) -> Non
     tree.write_file(multimenu.menu_path(generation), multimenu.render_menu(record.menu).encode())
 
 
+def replace_menu(node: str, board: Switchboard, record: MenuRecord, state: SwitchState) -> None:
+    """Put a new menu in force: written where GRUB isn't looking, chosen by one sector, and then written twice.
+
+    Each step is a mount of its own: GRUB reads no journal, and the end of a mount leaves nothing in it.
+
+    Args:
+        node: the multiboot partition, unmounted.
+        board: what :func:`read` returned.
+        record: the new menu.
+        state: the state to be in; its generation is decided here.
+
+    Raises:
+        DeviceBusy, DeviceFailed, MultibootDamaged, PathFailed: it can't be written. The old menu is in force still, or
+            the new one already.
+    """
+    idle = board.state.generation.other
+    with opened(node, read_only=False) as tree:
+        write_menu(tree, idle, record)
+    with opened(node, read_only=False) as tree:
+        write_state(tree, replace(state, generation=idle), board.others)
+    with opened(node, read_only=False) as tree:
+        # For a block that is lost: whichever menu GRUB then takes, it is this one.
+        write_menu(tree, idle.other, record)
+
+
 def _read_record(tree: RootDir, generation: Generation) -> MenuRecord:
     path = _record_path(generation)
     try:

@@ -158,6 +158,18 @@ class MultiImage:
         on_disks = [each for disk in self.disks for each in disk.partitions if isinstance(each, Volume)]
         return (*on_disks, *(each for group in self.groups for each in group.volumes))
 
+    def root_of(self, image: str) -> Volume:
+        """Return the volume that an image is written to.
+
+        Raises:
+            KeyError: it has none, or isn't one of these.
+        """
+        for each in self.images:
+            for volume in self.volumes_of(image):
+                if each.name == image and volume.mount == each.target:
+                    return volume
+        raise KeyError(image)
+
     def volumes_of(self, image: str) -> tuple[Volume, ...]:
         """Return the volumes of one image, in the order of the description."""
         return tuple(volume for volume in self.volumes() if image in volume.images)
