@@ -1,0 +1,70 @@
+"""Debian 12 and Debian 13 side by side, in SeaBIOS and OVMF from the same disk: each comes up with its volumes."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from examples.several_systems import DISK_SIZE, description
+from lab import cache_directory
+from lab.debian import DebianImage, Release, build_partition_image, parse_deploy_report
+from lab.partitions import partition
+from lab.qemu import booted
+from libironic_disk import multiboot, switching
+from libironic_disk.grub import SerialConsole
+from libironic_disk.multiboot import MultibootRequest
+from libironic_disk.pure.roles import Firmware
+
+pytestmark = [pytest.mark.machine, pytest.mark.timeout(900)]
+
+
+@pytest.fixture(scope="module")
+def images() -> Mapping[str, DebianImage]:
+    """Both systems, by the names that the description calls them."""
+    return {f"debian-{release.number}": build_partition_image(cache_directory(), release) for release in Release}
+
+
+@pytest.fixture(scope="module")
+def original(images: Mapping[str, DebianImage], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The deployed disk."""
+    disk = tmp_path_factory.mktemp("debians") / "disk"
+    with disk.open("wb") as file:
+        file.truncate(DISK_SIZE)
+    document = description(dict(images)) | {"deploy_data": {"kernel_params": "console=ttyS0"}}
+    request = MultibootRequest(
+        description=multiboot.read(document),
+        devices=(str(disk),),
+        file_sector_size=512,
+        menu_timeout=1,
+        serial=SerialConsole(),
+    )
+    result = multiboot.apply(multiboot.plan(request))
+    # os-prober finds both too.
+    assert result.warnings == ()
+    return disk
+
+
+@pytest.mark.parametrize("firmware", Firmware)
+@pytest.mark.parametrize("name", ["debian-12", "debian-13"])
+def test_each_system_boots(
+    original: Path, images: Mapping[str, DebianImage], tmp_path: Path, name: str, firmware: Firmware
+) -> None:
+    disk = Path(shutil.copyfile(original, tmp_path / "disk"))
+    with partition(disk, "multiboot") as node:
+        if name != "debian-12":
+            switching.set_default(node, name, expect="debian-12")
+        entries = switching.list_entries(node)
+    with booted(disk, firmware=firmware) as machine:
+        said = machine.wait_for("DEPLOY-REPORT done", timeout=300)
+    report = parse_deploy_report(said)
+    assert report is not None
+    assert report.firmware == firmware
+    assert report.root_uuid == images[name].root_uuid
+    (entry,) = (entry for entry in entries if entry.image == name)
+    assert f"multiboot.entry={entry.id}" in report.cmdline
+    assert images[name].kernel_version in report.cmdline
+    # Both systems' titles were on the screen.
+    assert all(each.title in said for each in entries)
