@@ -19,7 +19,7 @@ from typing import Final
 from libironic_disk import filesystems
 from libironic_disk.errors import BootImpossible, DeviceFailed, DiskError, SwitchRefused
 from libironic_disk.events import Cancellation
-from libironic_disk.machine.boot import grub_reading, image_entries, multiboot_directory
+from libironic_disk.machine.boot import image_entries, multiboot_directory
 from libironic_disk.machine.boot.multiboot_directory import Switchboard
 from libironic_disk.machine.trees.rootfs import RootDir
 from libironic_disk.pure.boot.menurecord import ImageRecord, MenuRecord, RecordedEntry
@@ -131,7 +131,7 @@ def set_default(multiboot: str, key: str | int, *, expect: str | int | None = No
         DeviceBusy, DeviceFailed, MultibootDamaged: as for :func:`list_entries`.
         PathFailed: it can't be written.
     """
-    with multiboot_directory.opened(multiboot, read_only=False) as tree:
+    with multiboot_directory.locked(multiboot), multiboot_directory.opened(multiboot, read_only=False) as tree:
         board = multiboot_directory.read(tree)
         if expect is not None and (expected := _resolve(board.record, expect)) != board.state.default:
             reason = f"the default is {board.state.default}, and not {expected} as was expected"
@@ -145,7 +145,7 @@ def boot_once(multiboot: str, key: str | int) -> MultibootState:
     Raises:
         EntryUnknown, DeviceBusy, DeviceFailed, MultibootDamaged, PathFailed: as for :func:`set_default`.
     """
-    with multiboot_directory.opened(multiboot, read_only=False) as tree:
+    with multiboot_directory.locked(multiboot), multiboot_directory.opened(multiboot, read_only=False) as tree:
         board = multiboot_directory.read(tree)
         return _write(tree, board, board.state.boot_once(_resolve(board.record, key)))
 
@@ -160,7 +160,7 @@ def try_boot(multiboot: str, key: str | int, *, tries: int = 3) -> MultibootStat
         SwitchRefused: it is the default, or these are more than nine tries.
         EntryUnknown, DeviceBusy, DeviceFailed, MultibootDamaged, PathFailed: as for :func:`set_default`.
     """
-    with multiboot_directory.opened(multiboot, read_only=False) as tree:
+    with multiboot_directory.locked(multiboot), multiboot_directory.opened(multiboot, read_only=False) as tree:
         board = multiboot_directory.read(tree)
         return _write(tree, board, board.state.try_boot(_resolve(board.record, key), tries))
 
@@ -172,7 +172,7 @@ def confirm(multiboot: str, *, command_line: Path = COMMAND_LINE) -> MultibootSt
         SwitchRefused: none is on trial, or this machine is running another one of these systems.
         DeviceBusy, DeviceFailed, MultibootDamaged, PathFailed: as for :func:`set_default`.
     """
-    with multiboot_directory.opened(multiboot, read_only=False) as tree:
+    with multiboot_directory.locked(multiboot), multiboot_directory.opened(multiboot, read_only=False) as tree:
         board = multiboot_directory.read(tree)
         booted = _booted(board.record, command_line)
         if board.state.trial and booted and booted != board.state.trial:
@@ -187,7 +187,7 @@ def rollback(multiboot: str) -> MultibootState:
         SwitchRefused: there is nothing to take back.
         DeviceBusy, DeviceFailed, MultibootDamaged, PathFailed: as for :func:`set_default`.
     """
-    with multiboot_directory.opened(multiboot, read_only=False) as tree:
+    with multiboot_directory.locked(multiboot), multiboot_directory.opened(multiboot, read_only=False) as tree:
         board = multiboot_directory.read(tree)
         return _write(tree, board, board.state.rollback())
 
@@ -202,20 +202,12 @@ def refresh(multiboot: str, nodes: Sequence[str]) -> MultibootState:
 
     Raises:
         BootImpossible: an image has no kernel any more, and it is the default.
-        SwitchRefused: the default's entry isn't there any more; choose another one first.
         DeviceBusy, DeviceFailed, MultibootDamaged, PathFailed: as for :func:`set_default`.
     """
-    board = _look(multiboot)
-    record = _reread(board, nodes)
-    state = board.state
-    present = {each.entry.id for each in record.entries}
-    if state.default not in present:
-        reason = f"its kernel is in {board.record.image_of(state.default)} no more; set another default first"
-        raise SwitchRefused(wanted=f"a menu without its default {state.default}", reason=reason)
-    for gone in {each.entry.id for each in board.record.entries} - present:
-        state = state.forget(gone)
-    multiboot_directory.replace_menu(multiboot, board, record, state)
-    return get_state(multiboot)
+    with multiboot_directory.locked(multiboot):
+        board = _look(multiboot)
+        multiboot_directory.replace_menu(multiboot, board, _reread(board, nodes))
+        return get_state(multiboot)
 
 
 def verify(multiboot: str, nodes: Sequence[str], *, cancel: Cancellation | None = None) -> tuple[str, ...]:
@@ -238,39 +230,22 @@ def verify(multiboot: str, nodes: Sequence[str], *, cancel: Cancellation | None 
             continue
         entries = [each for each in board.record.entries if each.image == image.name]
         problems.extend(_stale(image, entries, by_uuid))
-        problems.extend(_unreadable(image, entries, by_uuid, cancel or Cancellation()))
+        problems.extend(image_entries.unreadable(image, entries, by_uuid, cancel or Cancellation()))
     return tuple(problems)
 
 
 def _stale(image: ImageRecord, entries: Sequence[RecordedEntry], by_uuid: Mapping[str, str]) -> Iterator[str]:
-    now = image_entries.read(image, by_uuid)
+    try:
+        now = image_entries.read(image, by_uuid)
+    except DiskError as error:
+        yield f"{image.name}: {error}"
+        return
     if not now.entries:
         yield f"{image.name}: {now.reason}"
         return
     if tuple(entries) != now.entries:
         newest, listed = now.entries[0].entry.kernel, entries[0].entry.kernel if entries else "nothing"
         yield f"{image.name}: the menu starts {listed}, and its kernels or their parameters changed ({newest}); refresh"
-
-
-def _unreadable(
-    image: ImageRecord, entries: Sequence[RecordedEntry], by_uuid: Mapping[str, str], cancel: Cancellation
-) -> Iterator[str]:
-    place = image.boot or image.root
-    if image_entries.is_mounted(place, by_uuid[place.uuid]):
-        return
-    for each in entries:
-        prefix = f"/{place.subvolume}" if place.subvolume else ""
-        paths = [path for path in (each.entry.kernel, each.entry.initrd) if path]
-        try:
-            with image_entries.trees(image, by_uuid) as (tree, boot):
-                seen = grub_reading.checksums(boot or tree, [path.removeprefix(prefix) for path in paths])
-            expected = {f"{prefix}{path}": checksum for path, checksum in seen.items()}
-            grub_reading.check(by_uuid[place.uuid], place.filesystem, expected, cancel=cancel)
-        except (BootImpossible, DeviceFailed) as error:
-            yield f"{each.entry.id}: {error}"
-        except DiskError as error:
-            cancel.check("reading kernels")
-            yield f"{each.entry.id}: {error}"
 
 
 def _look(multiboot: str) -> Switchboard:
@@ -313,14 +288,19 @@ def _reread(board: Switchboard, nodes: Sequence[str]) -> MenuRecord:
             images.append(image)
             entries.extend(each for each in board.record.entries if each.image == image.name)
             continue
-        found = image_entries.read(image, by_uuid)
+        try:
+            found = image_entries.read(image, by_uuid)
+        except DiskError:
+            # verify() says it. A system that is damaged, or hostile, must not keep the others from their menu.
+            images.append(image)
+            entries.extend(each for each in board.record.entries if each.image == image.name)
+            continue
         images.append(found.image)
         entries.extend(found.entries)
         if found.reason:
             left_out.append(f"{image.name}: {found.reason}")
-    default = board.record.default
-    if default not in {each.entry.id for each in entries}:
-        default = board.state.default
+    # What GRUB takes for the default if its block is lost.
+    default = board.state.default
     if default not in {each.entry.id for each in entries}:
         reason = f"{board.record.image_of(board.state.default)}, the default, has no kernel for {default} any more"
         raise BootImpossible(device="the machine", reason=f"{reason}; set another default first")

@@ -81,7 +81,8 @@ class StagedStorage:
             Cancelled: the caller wished so before a disk's table was written.
         """
         try:
-            for disk in self.disks:
+            # What boots comes last: a power cut in between must leave none that boots without the others.
+            for disk in sorted(self.disks, key=lambda each: each.plan.device in (heads or {})):
                 disk.commit((heads or {}).get(disk.plan.device, ()))
         except BaseException:
             for disk in self.disks:

@@ -84,7 +84,7 @@ def write_images(
         place = _place(wanted.storage, placed, FileSystem(found.kind), found.uuid)
         if place.uuid in {each.uuid for each in places.values()}:
             uuid = _another_uuid(wanted.request, image)
-            reidentifying.new_uuid(nodes[placed], place.filesystem, uuid)
+            reidentifying.new_uuid(nodes[placed], place.filesystem, uuid, cancel=cancel)
             changed[image.name] = {place.uuid: uuid}
             place = replace(place, uuid=uuid)
         subvolume = image_entries.subvolume_of(nodes[placed], place.filesystem)
@@ -196,7 +196,9 @@ def menu_of(
     """
     by_uuid = {each.record.root.uuid: nodes[wanted.arrangement.root_of(each.record.name)] for each in written}
     found = [image_entries.read(each.record, by_uuid) for each in written]
-    cancel.check("reading the images' kernels")
+    for each in found:
+        for problem in image_entries.unreadable(each.image, each.entries[:1], by_uuid, cancel):
+            raise BootImpossible(device=by_uuid[each.image.root.uuid], reason=problem)
     default = wanted.request.description.default
     first = {each.image.name: each.entries[0].entry.id for each in found if each.entries}
     if default not in first:
@@ -212,7 +214,7 @@ def menu_of(
     )
     notes = [note for each in found for note in each.notes]
     if wanted.request.os_prober:
-        roots = {by_uuid[image.root.uuid]: image.root.filesystem for image in record.images}
+        roots = {by_uuid[image.root.uuid]: image.root for image in record.images}
         notes += _compared(record, by_uuid, osprober.probe(roots, cancel=cancel))
     return record, tuple(notes)
 

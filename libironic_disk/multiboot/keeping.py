@@ -27,6 +27,11 @@ def hide(multiboot: str, images: frozenset[str]) -> None:
     """
     if not images:
         return
+    with multiboot_directory.locked(multiboot):
+        _hide(multiboot, images)
+
+
+def _hide(multiboot: str, images: frozenset[str]) -> None:
     with multiboot_directory.opened(multiboot) as tree:
         board = multiboot_directory.read(tree)
     in_use = {board.state.default, board.state.once, board.state.trial} - {""}
@@ -39,7 +44,7 @@ def hide(multiboot: str, images: frozenset[str]) -> None:
         entries=tuple(each for each in board.record.entries if each.image not in images),
         default=board.state.default,
     )
-    multiboot_directory.replace_menu(multiboot, board, record, board.state)
+    multiboot_directory.replace_menu(multiboot, board, record)
 
 
 def show(multiboot: str, record: MenuRecord) -> MenuRecord:
@@ -49,16 +54,11 @@ def show(multiboot: str, record: MenuRecord) -> MenuRecord:
         SwitchRefused: what is chosen is not in it any more.
         DeviceBusy, DeviceFailed, MultibootDamaged, PathFailed: the multiboot partition can't be read or written.
     """
-    with multiboot_directory.opened(multiboot) as tree:
-        board = multiboot_directory.read(tree)
-    present = {each.entry.id for each in record.entries}
-    if board.state.default not in present:
-        raise SwitchRefused(wanted=f"a menu without its default {board.state.default}", reason="set another one first")
-    state = board.state
-    for gone in {each.entry.id for each in board.record.entries} - present:
-        state = state.forget(gone)
-    now = replace(record, default=board.state.default)
-    multiboot_directory.replace_menu(multiboot, board, now, state)
+    with multiboot_directory.locked(multiboot):
+        with multiboot_directory.opened(multiboot) as tree:
+            board = multiboot_directory.read(tree)
+        now = replace(record, default=board.state.default)
+        multiboot_directory.replace_menu(multiboot, board, now)
     return now
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -329,6 +330,44 @@ def test_a_disk_that_is_not_there_is_refused(bench: Bench) -> None:
     described = document("/dev/vdzz", {"one": image(bench, image_files("1"))})
     with pytest.raises(DiskNotFound, match="name /dev/vdzz"):
         multiboot.plan(MultibootRequest(description=multiboot.read(described)))
+
+
+def test_a_kernel_that_grub_cannot_read_leaves_no_disk(bench: Bench) -> None:
+    source = bench.disk(48 * MIB, 512)
+    subprocess.run(["mkfs.ext4", "-q", "-O", "inline_data", "-I", "256", source.node], check=True, capture_output=True)
+    multiboot_partition.write(source.node, FileSystem.EXT4, image_files("1"))
+    disk = bench.disk(DISK_SIZE, 512)
+    with pytest.raises(BootImpossible, match="GRUB") as caught:
+        multiboot.apply(multiboot.plan(request(disk, {"one": source.file})))
+    assert caught.value.disk is DiskState.UNBOOTABLE
+    assert no_table(disk)
+
+
+def test_an_image_with_too_much_on_its_command_line_boots_without(bench: Bench) -> None:
+    menu = "menuentry 'x' {\n linux /boot/vmlinuz-1 " + "x" * 3000 + "\n}\n"
+    files = image_files("1") | {"/boot/grub/grub.cfg": menu.encode(), "/boot/vmlinux-1": b"the same"}
+    disk = bench.disk(DISK_SIZE, 512)
+    result = multiboot.apply(multiboot.plan(request(disk, {"one": image(bench, files)})))
+    (element,) = result.info.elements
+    assert element.kernel == "/boot/vmlinuz-1"
+    assert element.parameters.endswith("multiboot.entry=" + element.entry_id + " console=ttyS0")
+
+
+def test_the_files_of_an_image_keep_their_owners_and_labels(bench: Bench) -> None:
+    source = bench.attach(image(bench, image_files("1") | {"/etc/fstab": b"# own\n"}), 512)
+    with mounted(source.node, FileSystem.EXT4, read_only=False) as descriptor:
+        path = Path(f"/proc/self/fd/{descriptor}/etc/fstab")
+        path.chmod(0o640)
+        os.chown(path, 12, 34)
+        os.setxattr(path, "security.selinux", b"system_u:object_r:etc_t:s0\0")
+    disk = bench.disk(DISK_SIZE, 512)
+    result = multiboot.apply(multiboot.plan(request(disk, {"one": source.file})))
+    with mounted(result.nodes["disk 1 root-one"], FileSystem.EXT4) as descriptor:
+        path = Path(f"/proc/self/fd/{descriptor}/etc/fstab")
+        found = path.stat()
+        assert (found.st_mode & 0o7777, found.st_uid, found.st_gid) == (0o640, 12, 34)
+        assert os.getxattr(path, "security.selinux") == b"system_u:object_r:etc_t:s0\0"
+        assert "UUID=" in path.read_text()
 
 
 def test_a_hostile_menu_says_nothing_to_our_grub(bench: Bench) -> None:

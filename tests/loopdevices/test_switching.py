@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import subprocess
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -208,6 +209,59 @@ def test_the_running_systems_own_update_is_taken_up(two: Partitions, tmp_path: P
         switching.refresh(two.multiboot, two.nodes)
         assert switching.list_entries(two.multiboot)[2].kernel == "/boot/vmlinuz-3.10.0-2"
         assert switching.verify(two.multiboot, two.nodes) == ()
+
+
+def test_a_confirmation_during_a_refresh_counts(two: Partitions) -> None:
+    """A hook refreshes the menu while a health check of the system on trial confirms it."""
+    new = ids(two)[2]
+    switching.try_boot(two.multiboot, new)
+    with multiboot_directory.opened(two.multiboot) as tree:
+        board = multiboot_directory.read(tree)
+    switching.confirm(two.multiboot, command_line=Path("/none"))
+    with multiboot_directory.locked(two.multiboot):
+        multiboot_directory.replace_menu(two.multiboot, board, board.record)
+    assert switching.get_state(two.multiboot).switch.default == new
+
+
+def test_two_callers_take_turns(two: Partitions, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With `expect` only one of two that expect the same may have its way."""
+    old, _, new = ids(two)
+    ended: list[str] = []
+
+    def set_default() -> None:
+        try:
+            switching.set_default(two.multiboot, new, expect=old)
+        except SwitchRefused:
+            ended.append("refused")
+        else:
+            ended.append("done")
+
+    threads = [threading.Thread(target=set_default) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(ended) == ["done", "refused", "refused", "refused"]
+
+
+def test_an_image_that_cannot_be_read_keeps_the_others_from_nothing(two: Partitions) -> None:
+    with Path(two.roots["centos7"]).open("r+b") as disk:
+        disk.seek(1024 + 0x60)
+        disk.write(b"\xff" * 4)
+    multiboot_partition.write(two.roots["centos"], FileSystem.EXT4, image_files("5.14.0-3"))
+    problems = switching.verify(two.multiboot, two.nodes)
+    assert any(problem.startswith("centos7: ") for problem in problems)
+    switching.refresh(two.multiboot, two.nodes)
+    entries = switching.list_entries(two.multiboot)
+    assert entries[0].kernel == "/boot/vmlinuz-5.14.0-3"
+    assert entries[-1].kernel == "/boot/vmlinuz-3.10.0-1"
+
+
+def test_a_lost_block_boots_what_was_chosen_last(two: Partitions) -> None:
+    switching.set_default(two.multiboot, "centos7")
+    switching.refresh(two.multiboot, two.nodes)
+    damage(two, ENVIRONMENT, None)
+    assert switching.get_state(two.multiboot).boots_next == ids(two)[2]
 
 
 def test_an_image_that_is_not_there_keeps_its_entries(two: Partitions) -> None:

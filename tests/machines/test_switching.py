@@ -95,7 +95,7 @@ def test_systems_are_booted_once_tried_and_confirmed(computer: Computer) -> None
 
     computer.switch(lambda node: switching.try_boot(node, "small-two"))
     uuid = computer.switch(lambda node: switching.boot_info(node).multiboot_partition)
-    computer.boot("two", then=f"{switching.confirm_command(uuid)}; {RESTART}")
+    computer.boot("two", then=f"({switching.confirm_command(uuid)}) && {RESTART}")
     assert computer.state().switch.confirmed
     computer.boot("two")
     assert computer.state().switch.default.startswith("two-")
@@ -123,6 +123,22 @@ def test_the_line_that_confirms_changes_nothing_in_another_system(bios: Computer
     bios.switch(lambda node: switching.boot_once(node, "one"))
     bios.boot("one", then=f"{switching.confirm_command(uuid)}; {RESTART}")
     assert bios.state() == before
+
+
+def test_a_default_whose_kernel_is_gone_boots_its_other_kernel(bios: Computer) -> None:
+    """The system removed it, and nobody refreshed the menu."""
+    version, kernel, initrd = smallsystem.kernel_and_initrd("99.1-update")
+    with partition(bios.disk, "root-one") as node:
+        paths = (f"/boot/vmlinuz-{version}", f"/boot/initrd.img-{version}")
+        with mounted(node, FileSystem.EXT4, read_only=False) as descriptor:
+            tree = RootDir(descriptor, tree=node)
+            for path, data in zip(paths, (kernel, initrd), strict=True):
+                tree.write_file(path, data)
+        bios.switch(lambda multiboot: switching.refresh(multiboot, [node]))
+        with mounted(node, FileSystem.EXT4, read_only=False) as descriptor:
+            for path in paths:
+                Path(f"/proc/self/fd/{descriptor}{path}").unlink()
+    assert "KERNEL 6" in bios.boot("one")
 
 
 def test_a_kernel_update_inside_an_image_boots_after_a_refresh(bios: Computer) -> None:

@@ -6,22 +6,27 @@ The file systems are read here and never mounted for writing; no program of the 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Final
 
-from libironic_disk.machine.boot import grub_directory, image_menu
+from libironic_disk.errors import DiskError, KernelParametersInvalid
+from libironic_disk.events import Cancellation
+from libironic_disk.machine.boot import grub_directory, grub_reading, image_menu
 from libironic_disk.machine.boot.grub_directory import Systems
 from libironic_disk.machine.trees.mounts import mount_point, mounted
 from libironic_disk.machine.trees.rootfs import RootDir
-from libironic_disk.pure.boot import multimenu
+from libironic_disk.pure.boot import grubcfg, multimenu
 from libironic_disk.pure.boot.grubcfg import MenuEntry
 from libironic_disk.pure.boot.kernelparams import KernelParameters
 from libironic_disk.pure.boot.kernels import Kernel
 from libironic_disk.pure.boot.menurecord import ImageRecord, Place, RecordedEntry
 from libironic_disk.pure.disks.layout import FileSystem
 
+# BOOT_IMAGE= with the longest path of a kernel, and panic=.
+_GRUBS_OWN: Final = 256
 _SUBVOLUMES: Final = ("@", "root")
 """Where distributions put their root on a btrfs: Debian, Ubuntu and SUSE; Fedora."""
 
@@ -75,6 +80,32 @@ def trees(image: ImageRecord, nodes: Mapping[str, str]) -> Iterator[tuple[RootDi
         yield made[0], made[1] if len(made) > 1 else None
 
 
+def unreadable(
+    image: ImageRecord, entries: Sequence[RecordedEntry], nodes: Mapping[str, str], cancel: Cancellation
+) -> Iterator[str]:
+    """Yield what GRUB's own code can't read of the kernels and initial RAM disks of some entries of an image.
+
+    Nothing is said of a file system that is mounted: what is in its journal isn't yet where GRUB looks.
+
+    Raises:
+        Cancelled: the caller wished so.
+    """
+    place = image.boot or image.root
+    if is_mounted(place, nodes[place.uuid]):
+        return
+    prefix = f"/{place.subvolume}" if place.subvolume else ""
+    for each in entries:
+        paths = [path for path in (each.entry.kernel, each.entry.initrd) if path]
+        try:
+            with trees(image, nodes) as (tree, boot):
+                seen = grub_reading.checksums(boot or tree, [path.removeprefix(prefix) for path in paths])
+            expected = {f"{prefix}{path}": checksum for path, checksum in seen.items()}
+            grub_reading.check(nodes[place.uuid], place.filesystem, expected, cancel=cancel)
+        except DiskError as error:
+            cancel.check("reading kernels")
+            yield f"{each.entry.id}: {error}"
+
+
 def is_mounted(place: Place, node: str) -> bool:
     """Whether a file system is mounted already, as the running system's own is."""
     return mount_point(node, f"/{place.subvolume}") is not None
@@ -107,7 +138,8 @@ def subvolume_of(node: str, filesystem: FileSystem) -> str:
     if filesystem is not FileSystem.BTRFS:
         return ""
     for name in ("", *_SUBVOLUMES):
-        if mount_point(node, f"/{name}") is not None:
+        here = mount_point(node, f"/{name}")
+        if here is not None and Path(here, "etc").is_dir():
             return name
     with mounted(node, filesystem, options=("subvolid=5",)) as descriptor:
         tree = RootDir(descriptor, tree=node)
@@ -122,7 +154,9 @@ def _entries(image: ImageRecord, systems: Systems, own: Mapping[str, tuple[str, 
     if holder.subvolume:
         prefix = f"/{holder.subvolume}{prefix}"
     key = f"{image.image_uuid}\n{image.name}"
-    for number, kernel in enumerate(systems.kernels):
+    # A version may be there as vmlinuz and vmlinux.
+    kernels = {kernel.version: kernel for kernel in reversed(systems.kernels)}
+    for number, kernel in enumerate(reversed(kernels.values())):
         entry_id = multimenu.entry_id(image.name, key, kernel.version if number else "")
         title = f"{image.name}: {systems.name}"
         yield RecordedEntry(
@@ -140,18 +174,28 @@ def _entries(image: ImageRecord, systems: Systems, own: Mapping[str, tuple[str, 
 
 
 def _parameters(image: ImageRecord, kernel: Kernel, own: tuple[str, ...], entry_id: str) -> KernelParameters:
-    """The root by its UUID, then what the image says, what the deployment says, and who was started."""
-    given = KernelParameters(words=own) + image.parameters
+    """The root by its UUID, who was started, then what the image says and what the deployment says.
+
+    A kernel drops what is behind the end of its command line. What the image says is left out where all together is
+    too long, or can't be passed on: no image may keep the others from their menu.
+    """
     root = image.root
+    given = KernelParameters(words=own) + image.parameters
     words: list[str] = []
     if "root" not in image.parameters:
         # The kernel alone knows no file system's UUID, only the partition's.
-        words.append(
-            f"root=UUID={root.uuid}" if kernel.initrd or not root.partuuid else f"root=PARTUUID={root.partuuid}"
-        )
+        alone = not kernel.initrd and root.partuuid
+        words.append(f"root=PARTUUID={root.partuuid}" if alone else f"root=UUID={root.uuid}")
     if not ("ro" in given or "rw" in given):
         words.append("ro")
     if root.subvolume and "rootflags" not in given:
         words.append(f"rootflags=subvol={root.subvolume}")
-    mark = KernelParameters(words=(f"{multimenu.ENTRY_PARAMETER}={entry_id}",))
-    return KernelParameters(words=tuple(words)) + given + mark
+    words.append(f"{multimenu.ENTRY_PARAMETER}={entry_id}")
+    try:
+        made = KernelParameters(words=tuple(words)) + given
+        grubcfg.check_parameters(made, limit=grubcfg.MAX_COMMAND_LINE - _GRUBS_OWN)
+    except KernelParametersInvalid:
+        if not own:
+            raise
+        return _parameters(image, kernel, (), entry_id)
+    return made

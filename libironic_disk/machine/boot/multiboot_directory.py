@@ -13,9 +13,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Final
 
-from libironic_disk.errors import DeviceBusy, DeviceFailed, MultibootDamaged, PathFailed
+from libironic_disk.errors import DeviceBusy, DeviceFailed, MultibootDamaged, PathFailed, SwitchRefused
 from libironic_disk.machine.boot import grub_directory
 from libironic_disk.machine.boot.grub_image import Platform
+from libironic_disk.machine.disks import claims
 from libironic_disk.machine.trees.mounts import mounted
 from libironic_disk.machine.trees.rootfs import RootDir
 from libironic_disk.pure.boot import grubenv, menurecord, multimenu, switching
@@ -44,6 +45,25 @@ class Switchboard:
     record: MenuRecord
     others: Mapping[str, str]
     damage: tuple[str, ...] = ()
+
+
+@contextmanager
+def locked(node: str, *, timeout: float = 30.0) -> Iterator[None]:
+    """Keep other users of this library off the multiboot partition: what is read is still so when it is written.
+
+    Raises:
+        DeviceLocked: somebody else kept the lock.
+        DeviceFailed: it can't be opened.
+    """
+    try:
+        descriptor = os.open(node, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise DeviceFailed(device=node, action="opening", reason=error.strerror or str(error)) from error
+    try:
+        with claims.locked(descriptor, node, timeout=timeout):
+            yield
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager
@@ -144,26 +164,34 @@ def write_menu(tree: RootDir, generation: Generation, record: MenuRecord) -> Non
     tree.write_file(multimenu.menu_path(generation), multimenu.render_menu(record.menu).encode())
 
 
-def replace_menu(node: str, board: Switchboard, record: MenuRecord, state: SwitchState) -> None:
+def replace_menu(node: str, board: Switchboard, record: MenuRecord) -> None:
     """Put a new menu in force: written where GRUB isn't looking, chosen by one sector, and then written twice.
 
-    Each step is a mount of its own: GRUB reads no journal, and the end of a mount leaves nothing in it.
+    Each step is a mount of its own: GRUB reads no journal, and the end of a mount leaves nothing in it. What was chosen
+    meanwhile, as by a system that confirms itself, stays chosen; an entry that is gone is forgotten.
 
     Args:
-        node: the multiboot partition, unmounted.
+        node: the multiboot partition, unmounted and locked.
         board: what :func:`read` returned.
         record: the new menu.
-        state: the state to be in; its generation is decided here.
 
     Raises:
+        SwitchRefused: the default isn't in it.
         DeviceBusy, DeviceFailed, MultibootDamaged, PathFailed: it can't be written. The old menu is in force still, or
             the new one already.
     """
     idle = board.state.generation.other
+    present = {each.entry.id for each in record.entries}
     with opened(node, read_only=False) as tree:
         write_menu(tree, idle, record)
     with opened(node, read_only=False) as tree:
-        write_state(tree, replace(state, generation=idle), board.others)
+        now = read(tree)
+        state = now.state
+        if state.default not in present:
+            raise SwitchRefused(wanted=f"a menu without its default {state.default}", reason="choose another one first")
+        for gone in {each.entry.id for each in now.record.entries} - present:
+            state = state.forget(gone)
+        write_state(tree, replace(state, generation=idle), now.others)
     with opened(node, read_only=False) as tree:
         # For a block that is lost: whichever menu GRUB then takes, it is this one.
         write_menu(tree, idle.other, record)

@@ -2,7 +2,8 @@
 
 os-prober itself looks at every disk of the machine, and mounts what it finds. Its probes are small programs that look
 at one mounted file system each. They run here on the file systems that they are meant for, read-only, in a mount
-namespace that ends with them, as the user "nobody", and not longer than a deadline.
+namespace that ends with them, as the user "nobody", with bounded memory and not longer than a deadline. A link in the
+image that leads to a device finds none, and one to a file of this machine what everybody may read.
 
 Its second half, which lists kernels, is left out: the last of its probes hands names of files in the image to the
 shell's ``eval`` (os-prober 1.81, linux-boot-probes/mounted/90fallback). Whoever names a kernel ``vmlinuz-$(command)``
@@ -17,11 +18,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from libironic_disk.errors import ProgramError, ToolMissing
+from libironic_disk.errors import DeviceError, ProgramError, ToolMissing
 from libironic_disk.events import Cancellation
 from libironic_disk.machine import process
+from libironic_disk.machine.process import Limits
 from libironic_disk.machine.trees.mounts import wait_until_released
+from libironic_disk.pure.boot.menurecord import Place
 from libironic_disk.pure.disks.layout import FileSystem
+from libironic_disk.units import MIB
 
 PROBES: Final = Path("/usr/lib/os-probes/mounted")
 _USED: Final = ("20microsoft", "40lsb", "70hurd", "90linux-distro")
@@ -31,13 +35,15 @@ _SCRIPT: Final = """\
 node=$1 type=$2 options=$3 folder=$4; shift 4
 mount -t tmpfs -o mode=1777,size=1m none /var/lib/os-prober || exit 2
 mount -t "$type" -o "$options" "$node" "$folder" || exit 2
+chmod 755 "${folder%/*}" && mount -t tmpfs -o mode=755,size=64k none /dev && mknod -m 666 /dev/null c 1 3 || exit 2
 for probe; do
-  setpriv --reuid=65534 --regid=65534 --clear-groups --no-new-privs \
-    --inh-caps=+dac_read_search --ambient-caps=+dac_read_search "$probe" "$node" "$folder" "$type" && exit 0
+  setpriv --reuid=65534 --regid=65534 --clear-groups --no-new-privs --bounding-set=-all \
+    "$probe" "$node" "$folder" "$type" && exit 0
 done
 exit 1
 """
 _NOTHING_FOUND: Final = 1
+_LIMITS: Final = Limits(address_space=256 * MIB, cpu_seconds=60)
 _OPTIONS: Final[Mapping[FileSystem, str]] = {
     FileSystem.EXT3: "ro,nosuid,nodev,noexec,noload",
     FileSystem.EXT4: "ro,nosuid,nodev,noexec,noload",
@@ -64,12 +70,12 @@ class OsProberReport:
 
 
 def probe(
-    nodes: Mapping[str, FileSystem], *, timeout: float = 60.0, cancel: Cancellation | None = None, probes: Path = PROBES
+    nodes: Mapping[str, Place], *, timeout: float = 60.0, cancel: Cancellation | None = None, probes: Path = PROBES
 ) -> OsProberReport:
     """Let os-prober's probes look at some unmounted file systems.
 
     Args:
-        nodes: devices, and what is on them.
+        nodes: devices, and the roots on them.
         timeout: seconds for each of them.
         cancel: ends the probes.
         probes: where they are.
@@ -82,27 +88,32 @@ def probe(
         return OsProberReport(problems=("os-prober isn't installed: its opinion is missing",))
     found: list[Found] = []
     problems: list[str] = []
-    for node, filesystem in nodes.items():
+    for node, place in nodes.items():
         if cancel is not None:
             cancel.check("os-prober's probes")
         try:
-            said = _run(node, filesystem, used, timeout, cancel)
+            said = _run(node, place, used, timeout, cancel)
             wait_until_released(node, _RELEASE_TIMEOUT)
-        except (ProgramError, ToolMissing) as error:
+        except (ProgramError, ToolMissing, DeviceError) as error:
             problems.append(f"os-prober could not look at {node}: {error}")
             continue
         found += _parse(node, said)
     return OsProberReport(found=tuple(found), problems=tuple(problems))
 
 
-def _run(node: str, filesystem: FileSystem, used: Sequence[str], timeout: float, cancel: Cancellation | None) -> str:
-    options = _OPTIONS.get(filesystem, "ro,nosuid,nodev,noexec")
-    with tempfile.TemporaryDirectory(prefix="libironic_disk-") as folder:
+def _run(node: str, place: Place, used: Sequence[str], timeout: float, cancel: Cancellation | None) -> str:
+    options = _OPTIONS.get(place.filesystem, "ro,nosuid,nodev,noexec")
+    if place.filesystem is FileSystem.BTRFS:
+        options += f",subvol=/{place.subvolume}"
+    with tempfile.TemporaryDirectory(prefix="libironic_disk-") as outer:
+        folder = Path(outer, "root")
+        folder.mkdir()
         done = process.run(
             # With a PID namespace the deadline ends the probes too, not only what started them.
             *("unshare", "--mount", "--propagation=private", "--pid", "--fork", "--kill-child=KILL"),
-            *("sh", "-c", _SCRIPT, "sh", node, filesystem.value, options, folder, *used),
+            *("sh", "-c", _SCRIPT, "sh", node, place.filesystem.value, options, str(folder), *used),
             timeout=timeout,
+            limits=_LIMITS,
             ok=(0, _NOTHING_FOUND),
             cancel=cancel,
         )

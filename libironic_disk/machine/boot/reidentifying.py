@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Final, assert_never
 
 from libironic_disk.errors import DeviceFailed
+from libironic_disk.events import Cancellation
 from libironic_disk.machine import process
 from libironic_disk.machine.disks import observing
 from libironic_disk.pure.disks.layout import FileSystem
@@ -19,21 +20,23 @@ def required_tools(filesystems: Iterable[FileSystem]) -> tuple[str, ...]:
     return tuple(sorted({argv[0] for each in filesystems for argv in _commands(each, "", "")}))
 
 
-def new_uuid(node: str, filesystem: FileSystem, uuid: str) -> None:
+def new_uuid(node: str, filesystem: FileSystem, uuid: str, *, cancel: Cancellation | None = None) -> None:
     """Give the file system or swap area on an unmounted device another UUID, and look whether it has it.
 
     Args:
         node: the device.
         filesystem: what is on it.
         uuid: as blkid writes it; FAT's has 32 bits, as in ``1A2B-3C4D``.
+        cancel: thrown by the caller, it kills the program. The file system has then one UUID or the other, or neither.
 
     Raises:
         ToolMissing: the program for it isn't installed; names the package.
         ProgramError: it failed, as on a damaged file system.
         DeviceFailed: it reads back otherwise.
+        Cancelled: the caller wished so.
     """
     for argv in _commands(filesystem, node, uuid):
-        process.run(*argv, timeout=_TIMEOUT, ok=_CORRECTED if argv[0] == "e2fsck" else (0,))
+        process.run(*argv, timeout=_TIMEOUT, ok=_CORRECTED if argv[0] == "e2fsck" else (0,), cancel=cancel)
     found = [(each.kind, each.uuid) for each in observing.signatures_on(node)]
     if found != [(filesystem, uuid)]:
         raise DeviceFailed(device=node, action="changing the UUID of", reason=f"found {found} afterwards, not {uuid}")

@@ -43,7 +43,7 @@ def write_fstab(tree: RootDir, lines: Sequence[Line], *, merge: bool, known: fro
         return ()
     own = tree.read_file(_FSTAB, limit=_LIMIT).decode(errors="surrogateescape") if tree.exists(_FSTAB) else ""
     merged = fstab.merge(own, tuple(lines), keep=merge, known=known)
-    tree.write_file(_FSTAB, merged.text.encode(errors="surrogateescape"))
+    tree.rewrite_file(_FSTAB, merged.text.encode(errors="surrogateescape"))
     for line in lines:
         if line.mount.startswith("/") and line.mount != "/":
             tree.make_dirs(line.mount)
@@ -71,5 +71,5 @@ def _replace_in(tree: RootDir, path: str, changed: Mapping[str, str]) -> bool:
         after = replace_uuid(after, old, new)
     if after == before:
         return False
-    tree.write_file(path, after.encode(errors="surrogateescape"))
+    tree.rewrite_file(path, after.encode(errors="surrogateescape"))
     return True

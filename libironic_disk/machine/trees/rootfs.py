@@ -153,6 +153,29 @@ class RootDir:
             if sync:
                 os.fsync(parent)
 
+    def rewrite_file(self, path: str, data: bytes) -> None:
+        """Write a file as :meth:`write_file` does; one that was there leaves it its owner, permissions and labels."""
+        mode, owner, labels = 0o644, None, {}
+        if self.exists(path):
+            with self._opened(path, os.O_PATH) as found:
+                self._require_regular(path, found)
+            with self._opened(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY) as before:
+                seen = os.fstat(before)
+                mode, owner = stat.S_IMODE(seen.st_mode), (seen.st_uid, seen.st_gid)
+                labels = {name: os.getxattr(before, name) for name in os.listxattr(before)}
+        # Nobody reads it before it is as closed as the one before.
+        self.write_file(path, data, mode=mode & 0o700 if owner else mode)
+        if owner is None:
+            return
+        with self._opened(path, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY) as descriptor:
+            try:
+                os.fchown(descriptor, *owner)
+                os.fchmod(descriptor, mode)
+                for name, value in labels.items():
+                    os.setxattr(descriptor, name, value)
+            except OSError as error:
+                self._fail(path, error)
+
     def overwrite(self, path: str, data: bytes) -> None:
         """Write over the beginning of a regular file, which keeps its size and its place on the disk.
 

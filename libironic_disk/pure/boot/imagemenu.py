@@ -20,6 +20,9 @@ _VARIABLE: Final = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
 _LINUX: Final = frozenset({"linux", "linux16", "linuxefi"})
 _INITRD: Final = frozenset({"initrd", "initrd16", "initrdefi"})
 _LONGEST_LINE: Final = 16_384
+# A variable made of variables doubles with each line.
+_LONGEST_VALUE: Final = 1024
+_MOST_VARIABLES: Final = 1000
 _OF_THE_OLD_PLACE: Final = frozenset({"root", "ro", "rw", "BOOT_IMAGE", "initrd", "resume", "resume_offset", "boot"})
 _NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 
@@ -66,7 +69,8 @@ def _grub_entries(text: str, variables: dict[str, str]) -> Iterator[ImageEntry]:
             initrds = (*initrds, *arguments)
         elif command == "set" and arguments and "=" in arguments[0]:
             name, _, value = arguments[0].partition("=")
-            variables[name] = value
+            if len(value) <= _LONGEST_VALUE and len(variables) < _MOST_VARIABLES:
+                variables[name] = value
         if inside and line.strip() == "}":
             if kernel:
                 yield ImageEntry(title=title, kernel=kernel, initrds=initrds, parameters=parameters)

@@ -18,6 +18,11 @@ _NO_KERNEL: Final = (
     ".rpmnew",
     ".sig",
     ".hmac",
+    # SUSE's vmlinux-VERSION.gz beside its vmlinuz-VERSION: for debuggers.
+    ".gz",
+    ".xz",
+    ".zst",
+    ".bz2",
 )
 _INITRDS: Final = (
     "initrd.img-{}",  # Debian

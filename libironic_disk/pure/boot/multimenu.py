@@ -101,6 +101,7 @@ def confirm_command(multiboot_uuid: str) -> str:
 
     Run as root, by hand or by whatever watches over the system. One character of GRUB's environment block changes, in
     its first sector and only there: GRUB does the rest at the next boot. In any other system the line changes nothing.
+    Its exit status is 0 only if the system is confirmed.
 
     Args:
         multiboot_uuid: the UUID of the multiboot partition's file system.
@@ -110,7 +111,8 @@ def confirm_command(multiboot_uuid: str) -> str:
     # dd writes one sector and no more: a sed that adds a line end would make the block longer, and none for GRUB.
     return (
         f"m=$(mktemp -d) && mount $(findfs UUID={multiboot_uuid}) $m && e=$({mark})"
-        f' && sed "{change}" $m{ENVIRONMENT} | dd of=$m{ENVIRONMENT} bs=512 count=1 conv=notrunc,fsync; umount $m'
+        f' && sed "{change}" $m{ENVIRONMENT} | dd of=$m{ENVIRONMENT} bs=512 count=1 conv=notrunc,fsync'
+        f" && grep -q ^{LEFT}={CONFIRMED} $m{ENVIRONMENT}; s=$?; umount $m; rmdir $m; (exit $s)"
     )
 
 
@@ -179,6 +181,11 @@ def _if_saved(names: tuple[str, ...], then: str, *, indent: str = "  ") -> Itera
     yield f"{indent}fi"
 
 
+def _alike(one: MenuEntry, other: MenuEntry) -> bool:
+    """Whether two entries start the same image: their ids differ in the kernel's version alone."""
+    return one.id.partition("+")[0] == other.id.partition("+")[0]
+
+
 def render_menu(menu: MultiMenu) -> str:
     """Return ``menu-a.cfg`` or ``menu-b.cfg``: the entries, and which of them is started."""
     return "\n".join(_menu(menu)) + "\n"
@@ -189,18 +196,25 @@ def _menu(menu: MultiMenu) -> Iterator[str]:
     yield "set known="
     yield "set found="
     for number, entry in enumerate(menu.entries):
-        word = quote(entry.id)
-        yield f'if [ "${{{DEFAULT}}}" = {word} ]; then set known={number}; fi'
-        yield f'if [ "${{chosen}}" = {word} ]; then set found={number}; fi'
+        yield f'if [ "${{{DEFAULT}}}" = {quote(entry.id)} ]; then set known={number}; fi'
+        yield f'if [ "${{chosen}}" = {quote(entry.id)} ]; then set found={number}; fi'
     yield 'if [ -z "${known}" ]; then'
     yield f"  set {DEFAULT}={quote(menu.default)}"
     yield f"  set known={menu.index(menu.default)}"
     yield "fi"
     yield f'if [ -z "${{found}}" ]; then set chosen="${{{DEFAULT}}}"; fi'
     yield 'set default="${chosen}"'
+    # A kernel that its system has removed: another kernel of the same system is still what was asked for.
+    yield "set fallback="
+    for entry in menu.entries:
+        others = " ".join(
+            str(menu.index(each.id)) for each in menu.entries if each is not entry and _alike(each, entry)
+        )
+        if others:
+            yield f'if [ "${{chosen}}" = {quote(entry.id)} ]; then set fallback="{others}"; fi'
     yield f'if [ "${{chosen}}" != "${{{DEFAULT}}}" ]; then'
-    # Of a system that is on trial. Where the default itself can't be loaded, another one is not what was asked for.
-    yield '  set fallback="${known}"'
+    # Of a system that is on trial. Where the default itself can't be loaded, another system is not what was asked for.
+    yield '  set fallback="${fallback} ${known}"'
     yield "fi"
     yield f"set timeout={menu.timeout}"
     for entry in menu.entries:

@@ -112,6 +112,13 @@ def test_any_text_is_some_menu(text: str) -> None:
     own_parameters(imagemenu.kernel_parameters_of(text))
 
 
+def test_variables_that_double_with_each_line_stay_small() -> None:
+    """Forty such lines would take more memory than any machine has."""
+    text = "set x=aaaaaaaaaaaaaaaa\n" + 'set x="${x}${x}"\n' * 40 + "menuentry x {\nlinux /v $x\n}\n"
+    (entry,) = from_grub_cfg(text)
+    assert sum(map(len, entry.parameters)) <= 1024
+
+
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize(
     "text", ["'" * 200_000, '"' + "\\" * 200_000, "{" * 200_000, "a'b" * 100_000, "\\\n" * 100_000]

@@ -70,3 +70,8 @@ def test_rescue_kernels_come_last(version: str) -> None:
 def test_orders_as_dpkg_does(one: str, other: str) -> None:
     less = subprocess.run(["dpkg", "--compare-versions", one, "lt", other], check=False).returncode == 0
     assert (version_key(one) < version_key(other)) == less
+
+
+@pytest.mark.parametrize("name", ["vmlinux-5.14-default.gz", "vmlinux-6.4.xz", "vmlinuz-6.4.zst"])
+def test_what_is_packed_for_debuggers_is_no_kernel(name: str) -> None:
+    assert [kernel.name for kernel in find_kernels([name, "vmlinuz-5.14-default"])] == ["vmlinuz-5.14-default"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,14 @@ from hypothesis import strategies as st
 
 from libironic_disk.pure.boot.grubcfg import MenuEntry, SerialConsole
 from libironic_disk.pure.boot.kernelparams import KernelParameters
-from libironic_disk.pure.boot.multimenu import MAX_ID, MultiMenu, entry_id, render_config, render_menu
+from libironic_disk.pure.boot.multimenu import (
+    MAX_ID,
+    MultiMenu,
+    confirm_command,
+    entry_id,
+    render_config,
+    render_menu,
+)
 
 UUID = "b7a9b1a4-6c45-4a94-a2b6-1f4c1e0d9d3f"
 
@@ -62,6 +70,20 @@ def test_any_image_has_an_id(name: str, key: str, version: str) -> None:
     assert len(made) <= MAX_ID
     assert entry(made).id == made
     assert made == entry_id(name, key, version)
+
+
+def test_a_kernel_that_is_gone_is_passed_over_for_another_of_the_same_image() -> None:
+    entries = (entry("a-1"), entry("a-1+6.1"), entry("b-2"), entry("a-1+5.9"))
+    lines = render_menu(MultiMenu(entries=entries, default="b-2")).splitlines()
+    assert 'if [ "${chosen}" = \'a-1\' ]; then set fallback="1 3"; fi' in lines
+    assert not any("'b-2' ]; then set fallback" in line for line in lines)
+
+
+def test_the_line_in_the_documentation_is_the_one_that_confirms() -> None:
+    page = Path(__file__).parents[4].joinpath("docs/multiboot.rst").read_text()
+    assert f"   {confirm_command('3b360901-7896-48d4-a14d-fc35e1582c74')}\n" in page
+    check_shell = subprocess.run(["sh", "-n", "-c", confirm_command(UUID)], check=False)
+    assert check_shell.returncode == 0
 
 
 def test_names_that_contain_each_other_have_ids_of_their_own() -> None:
