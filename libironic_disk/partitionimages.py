@@ -13,7 +13,7 @@ from libironic_disk.images import ImageWritten, InspectedImage
 
 def check(
     image: InspectedImage, *, target: str, capacity: int, boots: bool, device: str, cancel: Cancellation | None = None
-) -> None:
+) -> str | None:
     """Refuse what isn't the image of one file system, as far as it can be looked into; a stream is when it is written.
 
     Args:
@@ -23,6 +23,9 @@ def check(
         boots: whether GRUB is to start a kernel from it.
         device: the disk, for messages.
         cancel: asked while it is read.
+
+    Returns:
+        Which file system it holds, None where it can't be looked into.
 
     Raises:
         ImageRefused: it holds a partition table, several file systems, or nothing that is known.
@@ -35,7 +38,7 @@ def check(
     images.check_room(image, target, capacity)
     inside = images.look_inside(image, cancel=cancel)
     if inside is None:
-        return
+        return None
     kinds = [found.kind for found in inside.signatures]
     if len(kinds) > 1:
         raise ImageRefused(image=image.name, reason=f"it is {' and '.join(kinds)} at the same time")
@@ -50,6 +53,7 @@ def check(
     if boots and kinds[0] not in grub.ROOT_FILE_SYSTEMS:
         reason = f"the image {image.name} holds {kinds[0]}, and GRUB can't start from it"
         raise BootImpossible(device=device, reason=reason)
+    return kinds[0]
 
 
 def write(

@@ -11,6 +11,7 @@ from libironic_disk.errors import BootImpossible
 from libironic_disk.events import Cancellation, EventSink, Phase, phase
 from libironic_disk.machine.boot import grub_reading, image_entries, multiboot_directory, osprober, reidentifying
 from libironic_disk.machine.boot.osprober import OsProberReport
+from libironic_disk.machine.disks import lookup, sysfs
 from libironic_disk.machine.disks.staging import StagedDisk
 from libironic_disk.machine.trees import imagesetup
 from libironic_disk.machine.trees.mounts import mounted
@@ -19,6 +20,7 @@ from libironic_disk.multiboot.planning import MultibootPlan, MultibootRequest, p
 from libironic_disk.pure.boot import fstab
 from libironic_disk.pure.boot.menurecord import ImageRecord, MenuRecord, Place
 from libironic_disk.pure.disks import ids
+from libironic_disk.pure.disks.facts import DiskKind
 from libironic_disk.pure.disks.layout import FileSystem
 from libironic_disk.pure.multiboot.arranging import Placed
 from libironic_disk.pure.multiboot.description import Image
@@ -53,7 +55,7 @@ def multiboot_uuid(disk: StagedDisk) -> str:
 def write_images(
     wanted: MultibootPlan, nodes: Mapping[Placed, str], sink: EventSink, cancel: Cancellation
 ) -> tuple[Written, ...]:
-    """Write every image; where two bring one UUID, the later one's file system gets another.
+    """Write every image; where another file system of the machine has its UUID, an image's gets another.
 
     Raises:
         BootImpossible: an image's file system is none that GRUB reads.
@@ -61,6 +63,7 @@ def write_images(
     """
     places: dict[Placed, Place] = {}
     changed: dict[str, dict[str, str]] = {}
+    elsewhere = _elsewhere(wanted, nodes)
     for image in wanted.request.description.images:
         placed = wanted.arrangement.root_of(image.name)
         if image.name not in wanted.images:
@@ -82,7 +85,7 @@ def write_images(
             reason = f"the image {image.name} holds {found.kind}, and GRUB can't start from it"
             raise BootImpossible(device=nodes[placed], reason=reason)
         place = _place(wanted.storage, placed, FileSystem(found.kind), found.uuid)
-        if place.uuid in {each.uuid for each in places.values()}:
+        if place.uuid in elsewhere | {each.uuid for each in places.values()}:
             uuid = _another_uuid(wanted.request, image)
             reidentifying.new_uuid(nodes[placed], place.filesystem, uuid, cancel=cancel)
             changed[image.name] = {place.uuid: uuid}
@@ -93,6 +96,17 @@ def write_images(
         Written(record=_record(wanted, image, places), changed=changed.get(image.name, {}))
         for image in wanted.request.description.images
     )
+
+
+def _elsewhere(wanted: MultibootPlan, nodes: Mapping[Placed, str]) -> frozenset[str]:
+    """Return the UUIDs that other disks of the machine have: firmware may show these to GRUB first.
+
+    Of a disk that is here only to be prepared for another machine nothing is known of that machine's others.
+    """
+    devices = [disk.device for disk in wanted.storage.disks]
+    if any(disk.kind is DiskKind.PLAIN_FILE for disk in wanted.storage.disks) or any(map(sysfs.is_lent, devices)):
+        return frozenset()
+    return lookup.file_systems_elsewhere([*devices, *nodes.values()])
 
 
 def _kept(wanted: MultibootPlan, image: Image, placed: Placed, node: str) -> Place:

@@ -12,9 +12,11 @@ from libironic_disk.events import Cancellation
 from libironic_disk.grub import BootPlan, SerialConsole
 from libironic_disk.images import IMAGE_POLICY, InspectedImage
 from libironic_disk.machine import process
+from libironic_disk.machine.boot import reidentifying
 from libironic_disk.machine.disks import lookup
 from libironic_disk.machine.http import HttpPolicy
 from libironic_disk.pure.disks import matching
+from libironic_disk.pure.disks.layout import FileSystem
 from libironic_disk.pure.disks.planning import Existing, Plan, PlannedPartition
 from libironic_disk.pure.multiboot import checking
 from libironic_disk.pure.multiboot.arranging import Arrangement, Placed, arrange
@@ -139,7 +141,7 @@ def plan(request: MultibootRequest, *, cancel: Cancellation | None = None) -> Mu
             images.check_apart(inspected[image.name], device)
         if image.name in trees:
             continue
-        partitionimages.check(
+        kind = partitionimages.check(
             inspected[image.name],
             target=f"the volume {placed.partition} of {image.name}",
             capacity=size_of(storage, placed),
@@ -147,6 +149,9 @@ def plan(request: MultibootRequest, *, cancel: Cancellation | None = None) -> Mu
             device=devices[placed.disk or 0],
             cancel=cancel,
         )
+        if kind in grub.ROOT_FILE_SYSTEMS:
+            # Another file system with its UUID may turn up.
+            process.require(reidentifying.required_tools([FileSystem(kind)]))
     boots = tuple(_plan_boot(request, storage.disks[0], firmware) for firmware in sorted(request.firmwares))
     process.require(tool for image in inspected.values() for tool in images.required_tools(image))
     return MultibootPlan(

@@ -6,6 +6,7 @@ import hashlib
 import os
 import subprocess
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from libironic_disk.machine.trees.rootfs import RootDir
 from libironic_disk.multiboot import MultibootRequest
 from libironic_disk.pure.boot import fstab
 from libironic_disk.pure.disks.layout import FileSystem
+from libironic_disk.request import FirmwareEntry
 from libironic_disk.units import KIB, MIB
 from tests.conftest import Bench
 from tests.support import multiboot_partition, oracles
@@ -134,6 +136,19 @@ def test_the_same_image_twice_is_two_systems(bench: Bench) -> None:
     assert text.count(second.root_uuid) == 2
     roots = [result.nodes["disk 1 root-one"], node]
     assert switching.verify(result.multiboot, roots) == ()
+
+
+def test_a_copy_on_another_disk_of_the_machine_is_told_apart(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk of last month's deployment is still there, and GRUB may see it first."""
+    path = image(bench, image_files("1"))
+    bench.attach(path, 512)
+    uuid = oracles.blkid(str(path))["UUID"]
+    monkeypatch.setattr("libironic_disk.machine.disks.sysfs.is_lent", lambda path: False)
+    wanted = request(bench.disk(DISK_SIZE, 512), {"one": path})
+    result = multiboot.apply(multiboot.plan(replace(wanted, firmware_entry=FirmwareEntry.NEVER)))
+    (element,) = result.info.elements
+    assert element.root_uuid != uuid
+    assert oracles.blkid(result.nodes["disk 1 root-one"])["UUID"] == element.root_uuid
 
 
 def test_a_root_in_a_btrfs_subvolume(bench: Bench) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
-from libironic_disk.errors import DiskNotFound, NotABlockDevice
-from libironic_disk.machine.disks import sysfs
+from libironic_disk.errors import DeviceError, DiskNotFound, NotABlockDevice
+from libironic_disk.machine.disks import observing, sysfs
 from libironic_disk.machine.disks.sysfs import BlockNode
 from libironic_disk.pure.multiboot.description import DiskIdKind
 
@@ -30,6 +31,25 @@ def find(kind: DiskIdKind, value: str) -> str:
         matching=tuple(disk.node for disk in matching),
         present=tuple(disk.node for disk in disks()),
     )
+
+
+def file_systems_elsewhere(ours: Iterable[str]) -> frozenset[str]:
+    """Return the UUIDs of what lies on all other disks of this machine and their partitions, as far as it can be read.
+
+    Args:
+        ours: the nodes of disks, partitions and volumes that don't count.
+    """
+    known = {sysfs.block_device_number(node) for node in ours}
+    found: set[str] = set()
+    for disk in disks():
+        if disk.devno in known:
+            continue
+        for block in sysfs.with_partitions(disk):
+            if block.devno not in known:
+                # A slot without a medium, a disk that is dying: whatever it is, it is not ours.
+                with suppress(DeviceError):
+                    found.update(signature.uuid for signature in observing.signatures_on(block.node))
+    return frozenset(found - {""})
 
 
 def disks() -> tuple[BlockNode, ...]:
