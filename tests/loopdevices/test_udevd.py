@@ -58,7 +58,15 @@ def new_plan(node: str, turn: int = 0) -> Plan:
 
 def inodes(nodes: Mapping[int, str]) -> dict[str, int]:
     """Return the inode of each node, 0 for one that is gone."""
-    return {node: os.stat(node).st_ino if Path(node).exists() else 0 for node in nodes.values()}
+    return {node: _inode(node) for node in nodes.values()}
+
+
+def _inode(node: str) -> int:
+    # Not by looking whether it is there first: udevd may take it in between.
+    try:
+        return Path(node).stat().st_ino
+    except FileNotFoundError:
+        return 0
 
 
 class Kept(TypedDict):
