@@ -113,7 +113,9 @@ def plan(request: MultibootRequest, *, cancel: Cancellation | None = None) -> Mu
         raise DescriptionInvalid(problems=found)
     writes = _writes(described)
     inspected = {
-        image.name: images.inspect(image.pull_url, policy=request.image_policy, cancel=cancel)
+        image.name: images.inspect(
+            image.pull_url, checksum=image.image_checksum or None, policy=request.image_policy, cancel=cancel
+        )
         for image in described.images
         if image.name in writes
     }

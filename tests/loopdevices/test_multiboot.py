@@ -16,6 +16,7 @@ from libironic_disk import multiboot, switching
 from libironic_disk.errors import (
     BootImpossible,
     Cancelled,
+    ChecksumMismatch,
     DiskNotFound,
     DiskState,
     ImageRefused,
@@ -339,6 +340,19 @@ def test_a_disk_that_is_not_as_described_is_refused(bench: Bench) -> None:
     multiboot.apply(multiboot.plan(request(disk, images)))
     with pytest.raises(PreservationRefused, match="is not there"):
         multiboot.plan(verified(disk, {**images, "two": images["one"]}))
+
+
+def test_an_image_that_is_another_one_leaves_no_disk(bench: Bench) -> None:
+    disk = bench.disk(DISK_SIZE, 512)
+    path = image(bench, image_files("1"))
+    asked = document(disk.node, {"one": path})
+    asked["images"][0]["image_checksum"] = "sha256:" + "0" * 64
+    with pytest.raises(ChecksumMismatch) as caught:
+        multiboot.apply(multiboot.plan(MultibootRequest(description=multiboot.read(asked))))
+    assert caught.value.disk is DiskState.UNBOOTABLE
+    assert no_table(disk)
+    asked["images"][0]["image_checksum"] = "sha256:" + hashlib.sha256(path.read_bytes()).hexdigest()
+    assert multiboot.apply(multiboot.plan(MultibootRequest(description=multiboot.read(asked)))).info.elements
 
 
 def test_a_disk_that_is_not_there_is_refused(bench: Bench) -> None:

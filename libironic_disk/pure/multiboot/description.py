@@ -53,6 +53,7 @@ class Image:
         boot: whether it is the one that boots by default.
         image_name: how its owner calls it.
         image_uuid: its owner's number for it.
+        image_checksum: what its bytes must have, or the URL of a checksum file that names it; empty for neither.
         where: its path in the document that it was read from, with which messages begin.
     """
 
@@ -62,6 +63,7 @@ class Image:
     boot: bool = False
     image_name: str = ""
     image_uuid: str = ""
+    image_checksum: str = ""
     where: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:

@@ -35,7 +35,7 @@ from libironic_disk.units import MIB
 TOP_KEYS: Final = ("images", "partitions", "disks", "partitions_policy", "deploy_data")
 TOP_UNUSED: Final = ("image_deploy_flags",)
 DATA_KEYS: Final = ("kernel_params",)
-IMAGE_KEYS: Final = ("name", "boot", "image_name", "image_uuid", "image_pull_url", "target")
+IMAGE_KEYS: Final = ("name", "boot", "image_name", "image_uuid", "image_pull_url", "image_checksum", "target")
 ID_KEYS: Final = ("type", "value")
 DISK_KEYS: Final = ("type", "id", "size", "volumes")
 DISK_UNUSED: Final = ("name",)
@@ -159,6 +159,7 @@ def _image(document: object, path: str, findings: Findings) -> Image:
         boot=fields.flag("boot", default=False),
         image_name=fields.text("image_name", default=""),
         image_uuid=fields.text("image_uuid", default=""),
+        image_checksum=fields.text("image_checksum", default=""),
         where=path,
     )
 
