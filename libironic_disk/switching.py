@@ -177,7 +177,7 @@ def confirm(multiboot: str, *, command_line: Path = COMMAND_LINE) -> MultibootSt
         booted = _booted(board.record, command_line)
         if board.state.trial and booted and booted != board.state.trial:
             raise SwitchRefused(wanted=f"confirming {board.state.trial}", reason=f"{booted} is running and not it")
-        return _write(tree, board, board.state.confirm())
+        return _write(tree, board, board.state.confirm(), command_line)
 
 
 def rollback(multiboot: str) -> MultibootState:
@@ -253,9 +253,9 @@ def _look(multiboot: str) -> Switchboard:
         return multiboot_directory.read(tree)
 
 
-def _write(tree: RootDir, board: Switchboard, state: SwitchState) -> MultibootState:
+def _write(tree: RootDir, board: Switchboard, state: SwitchState, command_line: Path = COMMAND_LINE) -> MultibootState:
     multiboot_directory.write_state(tree, state, board.others)
-    return _state(replace(board, state=state, damage=()), COMMAND_LINE)
+    return _state(replace(board, state=state, damage=()), command_line)
 
 
 def _state(board: Switchboard, command_line: Path) -> MultibootState:

@@ -145,7 +145,8 @@ def test_only_the_system_on_trial_confirms_itself(two: Partitions, tmp_path: Pat
         switching.confirm(two.multiboot, command_line=running)
     running.write_text(f"root=UUID=x multiboot.entry={new} panic=10\n")
     assert switching.get_state(two.multiboot, command_line=running).booted == new
-    assert switching.confirm(two.multiboot, command_line=running).switch.default == new
+    state = switching.confirm(two.multiboot, command_line=running)
+    assert (state.switch.default, state.booted) == (new, new)
 
 
 def test_a_partition_in_use_is_left_alone(two: Partitions) -> None:
