@@ -23,6 +23,9 @@ from libironic_disk.pure.roles import Firmware
 
 OVMF_CODE = Path("/usr/share/OVMF/OVMF_CODE_4M.fd")
 OVMF_VARIABLES = Path("/usr/share/OVMF/OVMF_VARS_4M.fd")
+# Microsoft's keys are in it, by which distributions' shims are signed.
+OVMF_SECURE_CODE = Path("/usr/share/OVMF/OVMF_CODE_4M.ms.fd")
+OVMF_SECURE_VARIABLES = Path("/usr/share/OVMF/OVMF_VARS_4M.ms.fd")
 
 _CONTROL_SEQUENCE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[()][0-9A-B]|[=>78Mc])|[\x00\x07\x08\r]")
 _SHOWN = 4000
@@ -132,6 +135,7 @@ def booted(
     sector_size: int = 512,
     memory_mib: int = 768,
     keep: bool = False,
+    secure_boot: bool = False,
     more: tuple[str, ...] = (),
 ) -> Iterator[Machine]:
     """Boot a raw disk in SeaBIOS or OVMF; the machine is off when the ``with`` ends, or when it restarts.
@@ -141,6 +145,7 @@ def booted(
         firmware: what starts the machine.
         sector_size: the logical and physical sector size that the machine sees.
         memory_mib: its memory.
+        secure_boot: whether OVMF starts signed loaders only.
         keep: what the machine writes stays on the disk; else it is forgotten.
         more: further arguments for QEMU.
     """
@@ -153,19 +158,22 @@ def booted(
             *more,
         ]
         if firmware is Firmware.UEFI:
-            arguments += stack.enter_context(uefi())
+            arguments += stack.enter_context(uefi(secure_boot=secure_boot))
         yield stack.enter_context(started(arguments))
 
 
 @contextmanager
-def uefi() -> Iterator[list[str]]:
+def uefi(*, secure_boot: bool = False) -> Iterator[list[str]]:
     """Give the arguments for a machine with OVMF whose variables are fresh, and forgotten when the ``with`` ends."""
     with tempfile.TemporaryDirectory(prefix="machine-") as folder:
         own = Path(folder, "variables.fd")
-        shutil.copyfile(OVMF_VARIABLES, own)
+        shutil.copyfile(OVMF_SECURE_VARIABLES if secure_boot else OVMF_VARIABLES, own)
+        code = OVMF_SECURE_CODE if secure_boot else OVMF_CODE
+        # Only system management mode may write the variables, else a system could turn Secure Boot off.
+        secure = ("-global", "driver=cfi.pflash01,property=secure,value=on") if secure_boot else ()
         yield [
-            *("-machine", "q35"),
-            *("-drive", f"if=pflash,format=raw,readonly=on,file={OVMF_CODE}"),
+            *("-machine", "q35,smm=on" if secure_boot else "q35", *secure),
+            *("-drive", f"if=pflash,format=raw,readonly=on,file={code}"),
             *("-drive", f"if=pflash,format=raw,file={own}"),
         ]
 

@@ -17,13 +17,14 @@ from typing import Final, assert_never
 from libironic_disk.errors import BootImpossible, DeviceFailed
 from libironic_disk.events import Cancellation
 from libironic_disk.machine import process
-from libironic_disk.machine.boot import efi_entries, esp, grub_directory, grub_image, grub_reading
+from libironic_disk.machine.boot import efi_entries, esp, grub_directory, grub_image, grub_reading, signed_loader
 from libironic_disk.machine.boot.efi_entries import Outcome, Registration
 from libironic_disk.machine.boot.grub_image import Platform
 from libironic_disk.machine.disks import sysfs
 from libironic_disk.machine.trees.mounts import mounted
 from libironic_disk.machine.trees.rootfs import RootDir
 from libironic_disk.pure.boot import grubcfg
+from libironic_disk.pure.boot.coreroom import HEAD, core_room
 from libironic_disk.pure.boot.grubcfg import Menu, MenuEntry, SerialConsole
 from libironic_disk.pure.boot.grubembed import SECTOR, embed
 from libironic_disk.pure.boot.kernelparams import KernelParameters
@@ -34,7 +35,7 @@ from libironic_disk.pure.ranges import ByteRange
 from libironic_disk.pure.roles import Architecture, Firmware, Role
 from libironic_disk.pure.tables.model import Extent, TableKind
 from libironic_disk.pure.words import as_word
-from libironic_disk.units import MIB, in_words
+from libironic_disk.units import in_words
 
 __all__ = [
     "ROOT_FILE_SYSTEMS",
@@ -50,9 +51,6 @@ __all__ = [
     "register",
     "tell_firmware",
 ]
-
-HEAD: Final = MIB
-"""The first bytes of a disk, which :func:`install` never writes to."""
 
 ROOT_FILE_SYSTEMS: Final = frozenset(
     {FileSystem.BTRFS, FileSystem.EXT2, FileSystem.EXT3, FileSystem.EXT4, FileSystem.XFS}
@@ -71,6 +69,7 @@ class BootPlan:
 
     ``core_room`` is where a BIOS finds GRUB's core image, in bytes of the disk; None under UEFI, where it is a file.
     ``volume`` is GRUB's name of the logical volume or mirror that the root file system is on; empty for a partition.
+    ``signed`` says that the loader is this machine's own, for Secure Boot.
     """
 
     device: str
@@ -83,11 +82,13 @@ class BootPlan:
     timeout: int
     serial: SerialConsole | None
     volume: str = ""
+    signed: bool = False
 
     def __str__(self) -> str:
         """Return the plan in one sentence."""
         if self.core_room is None:
-            loader = f"{esp.REMOVABLE_LOADERS[self.architecture]} on the EFI system partition"
+            signed = "signed, " if self.signed else ""
+            loader = f"{signed}{esp.REMOVABLE_LOADERS[self.architecture]} on the EFI system partition"
         else:
             start, end = self.core_room
             loader = f"a boot sector and a core image in bytes {start} to {end} ({in_words(end - start)})"
@@ -133,6 +134,7 @@ def plan_boot(
     timeout: int = 5,
     serial: SerialConsole | None = None,
     volume: str = "",
+    signed: bool = False,
 ) -> BootPlan:
     """Decide how the disk is to boot, and check that it can; nothing is written.
 
@@ -151,6 +153,7 @@ def plan_boot(
         volume: GRUB's name of the logical volume or mirror that the root file system will be on
             (:meth:`libironic_disk.StoragePlan.grub_name`); empty for a partition. The image's initial RAM disk has to
             start the volume by itself.
+        signed: take the signed shim and GRUB of this machine's packages, for UEFI with Secure Boot.
 
     Raises:
         LayoutInvalid: there is no such firmware, architecture or table.
@@ -174,8 +177,10 @@ def plan_boot(
                 )
             process.require(esp.TOOLS)
             grub_image.require(platform)
+            if signed:
+                signed_loader.require(device, architecture)
         case Firmware.BIOS:
-            room = _core_room(device, table, sector_size, first_partition_start, bios_boot)
+            room = core_room(device, table, sector_size, first_partition_start, bios_boot)
             _check_core_fits(device, platform, room, volume)
         case _:
             assert_never(firmware)
@@ -190,6 +195,7 @@ def plan_boot(
         timeout=timeout,
         serial=serial,
         volume=volume,
+        signed=signed and firmware is Firmware.UEFI,
     )
 
 
@@ -205,27 +211,6 @@ def _platform(device: str, firmware: Firmware, architecture: Architecture) -> Pl
     if platform is None:
         raise BootImpossible(device=device, reason=f"there is no GRUB here for {firmware} on {architecture}")
     return platform
-
-
-def _core_room(
-    device: str, table: TableKind, sector_size: int, first_partition_start: int, bios_boot: ByteRange | None
-) -> ByteRange:
-    """Where the core image may lie: all within the first MiB, or all behind it."""
-    if sector_size != SECTOR:
-        raise BootImpossible(
-            device=device, reason=f"its sectors have {sector_size} bytes and a BIOS boots from {SECTOR}; use UEFI"
-        )
-    match table:
-        case TableKind.MBR:
-            return ByteRange(SECTOR, min(first_partition_start, HEAD))
-        case TableKind.GPT:
-            if bios_boot is None:
-                raise BootImpossible(
-                    device=device, reason="a BIOS and GPT need a BIOS boot partition, the layout has none"
-                )
-            return ByteRange(bios_boot.start, min(bios_boot.end, HEAD) if bios_boot.start < HEAD else bios_boot.end)
-        case _:
-            assert_never(table)
 
 
 def _check_core_fits(device: str, platform: Platform, room: ByteRange, volume: str) -> None:
@@ -303,6 +288,9 @@ def install_loader(
         ProgramError: grub-mkimage or mtools failed.
     """
     target = _loader_node(plan, bios_boot_node, esp_node)
+    if plan.signed:
+        signed_loader.write(plan.device, target, plan.architecture, grubcfg.early_config(uuid, volume=plan.volume))
+        return ()
     return _place(plan, _core(plan.platform, uuid, plan.volume), target)
 
 

@@ -76,6 +76,7 @@ class DeployRequest:
         kernel_parameters: for the image's kernel.
         menu_timeout: seconds for which GRUB waits.
         serial: a serial port for GRUB's menu.
+        signed: take the signed shim and GRUB of this machine's packages under UEFI, for Secure Boot.
         spool_dir: where qemu-img's input is kept if it isn't a plain file.
     """
 
@@ -108,6 +109,7 @@ class DeployRequest:
     kernel_parameters: KernelParameters = field(default_factory=KernelParameters)
     menu_timeout: int = 5
     serial: SerialConsole | None = None
+    signed: bool = False
     spool_dir: Path | None = None
 
     def __post_init__(self) -> None:
@@ -150,7 +152,7 @@ def check_root_only(request: DeployRequest) -> None:
     Raises:
         LayoutInvalid: it does; names each of these fields.
     """
-    names = (*_OF_A_LAYOUT, "layout", "config_drive", "kernel_parameters", "menu_timeout", "serial")
+    names = (*_OF_A_LAYOUT, "layout", "config_drive", "kernel_parameters", "menu_timeout", "serial", "signed")
     given = _given(request, names)
     if given:
         problems = tuple(f"{name} was given, but a whole-disk image can only be taken as it is" for name in given)

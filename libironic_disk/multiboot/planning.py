@@ -42,6 +42,7 @@ class MultibootRequest:
         firmware_entry: whether this machine's firmware is told.
         seed: makes every identity follow from it.
         merge_fstab: keep what an image's own fstab says beside its volumes.
+        signed: take the signed shim and GRUB of this machine's packages where the firmware is UEFI, for Secure Boot.
         os_prober: compare what is found with os-prober's findings.
         menu_timeout: seconds for which GRUB waits.
         serial: a serial port for GRUB's menu.
@@ -57,6 +58,7 @@ class MultibootRequest:
     firmware_entry: FirmwareEntry = FirmwareEntry.AUTO
     seed: bytes | None = None
     merge_fstab: bool = True
+    signed: bool = False
     os_prober: bool = True
     menu_timeout: int = 5
     serial: SerialConsole | None = None
@@ -209,6 +211,7 @@ def _plan_boot(request: MultibootRequest, disk: Plan, firmware: Firmware) -> Boo
         kernel_parameters=request.description.kernel_parameters,
         timeout=request.menu_timeout,
         serial=request.serial,
+        signed=request.signed and firmware is Firmware.UEFI,
     )
 
 

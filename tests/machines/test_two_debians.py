@@ -15,7 +15,8 @@ from lab.partitions import partition
 from lab.qemu import booted
 from libironic_disk import multiboot, switching
 from libironic_disk.grub import SerialConsole
-from libironic_disk.multiboot import MultibootRequest
+from libironic_disk.multiboot import MultibootRequest, MultibootResult
+from libironic_disk.multiboot.planning import BOTH
 from libironic_disk.pure.roles import Firmware
 
 pytestmark = [pytest.mark.machine, pytest.mark.timeout(900)]
@@ -27,10 +28,10 @@ def images() -> Mapping[str, DebianImage]:
     return {f"debian-{release.number}": build_partition_image(cache_directory(), release) for release in Release}
 
 
-@pytest.fixture(scope="module")
-def original(images: Mapping[str, DebianImage], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The deployed disk."""
-    disk = tmp_path_factory.mktemp("debians") / "disk"
+def deploy(
+    disk: Path, images: Mapping[str, DebianImage], *, firmwares: frozenset[Firmware] = BOTH, signed: bool = False
+) -> MultibootResult:
+    """Put both systems onto a disk in a plain file."""
     with disk.open("wb") as file:
         file.truncate(DISK_SIZE)
     document = description(dict(images)) | {"deploy_data": {"kernel_params": "console=ttyS0"}}
@@ -38,10 +39,19 @@ def original(images: Mapping[str, DebianImage], tmp_path_factory: pytest.TempPat
         description=multiboot.read(document),
         devices=(str(disk),),
         file_sector_size=512,
+        firmwares=firmwares,
+        signed=signed,
         menu_timeout=1,
         serial=SerialConsole(),
     )
-    result = multiboot.apply(multiboot.plan(request))
+    return multiboot.apply(multiboot.plan(request))
+
+
+@pytest.fixture(scope="module")
+def original(images: Mapping[str, DebianImage], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The deployed disk."""
+    disk = tmp_path_factory.mktemp("debians") / "disk"
+    result = deploy(disk, images)
     # os-prober finds both too.
     assert result.warnings == ()
     return disk
@@ -68,3 +78,26 @@ def test_each_system_boots(
     assert images[name].kernel_version in report.cmdline
     # Both systems' titles were on the screen.
     assert all(each.title in said for each in entries)
+
+
+def test_secure_boot_starts_what_is_signed_and_grub_still_counts(
+    images: Mapping[str, DebianImage], tmp_path: Path
+) -> None:
+    disk = tmp_path / "disk"
+    deploy(disk, images, firmwares=frozenset({Firmware.UEFI}), signed=True)
+    with partition(disk, "multiboot") as node:
+        switching.boot_once(node, "debian-13")
+    with booted(disk, firmware=Firmware.UEFI, secure_boot=True, keep=True) as machine:
+        said = machine.wait_for("DEPLOY-REPORT done", timeout=300)
+    report = parse_deploy_report(said)
+    assert report is not None
+    assert report.root_uuid == images["debian-13"].root_uuid
+    assert "secureboot: Secure boot enabled" in said
+    with partition(disk, "multiboot") as node:
+        assert switching.get_state(node).switch.once == ""
+
+
+def test_secure_boot_starts_no_loader_of_ours(original: Path) -> None:
+    with booted(original, firmware=Firmware.UEFI, secure_boot=True) as machine:
+        said = machine.wait_for("Access Denied", timeout=120)
+    assert "Linux version" not in said
