@@ -13,7 +13,7 @@ from pathlib import Path
 
 from libironic_disk import filesystems
 from libironic_disk.grub import BootInstalled, RootPartition
-from libironic_disk.machine.disks import disk_io, loop, partition_nodes
+from libironic_disk.machine.disks import disk_io, loop, partition_nodes, sysfs
 from libironic_disk.machine.trees.mounts import mounted
 from libironic_disk.machine.trees.rootfs import RootDir
 from libironic_disk.pure.disks.layout import FileSystem
@@ -121,7 +121,7 @@ def _partition(node: str, table: TableKind, sector_size: int, spans: list[ByteRa
     subprocess.run(argv, input="\n".join(lines), text=True, check=True)
     with Path(node).open("rb") as disk:
         for number, span in enumerate(spans, 1):
-            partition_nodes.add(disk.fileno(), node, number, span)
+            partition_nodes.add(disk.fileno(), sysfs.whole_disk(node), number, span)
     return [f"{node}p{number}" for number in range(1, len(spans) + 1)]
 
 

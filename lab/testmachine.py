@@ -36,7 +36,7 @@ STATUS = "status"
 
 _KERNEL = "linux-image-amd64"
 # Programs that only the machine needs.
-_PROGRAMS = ("busybox-static", "mdadm")
+_PROGRAMS = ("busybox-static", "kpartx", "mdadm")
 
 # What the initial RAM disk needs to reach the host's root.
 _EARLY_MODULES = ("virtio_pci", "9pnet_virtio", "9p", "overlay")

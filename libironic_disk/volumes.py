@@ -187,6 +187,7 @@ def stage(
         NotABlockDevice: one of them is a plain file, which is no disk any more when this ends. Nothing was written.
         PlanOutdated: these aren't the disks that were planned for, or something else runs upon them. Nothing was
             written.
+        LayoutInvalid: ``/dev`` has something with the name of a group. Nothing was written.
         DeviceBusy, DeviceLocked, DeviceReadOnly: a disk is used or can't be written. Nothing was written.
         DeviceFailed, NodeMissing: the kernel refused something.
         ProgramError: LVM or mdadm failed.
@@ -298,6 +299,7 @@ def _check(wanted: StoragePlan, disks: Sequence[tuple[Plan, HeldDisk]], cancel: 
         check_writable(each, disk.block)
     if not wanted.is_empty:
         _check_running(wanted.stops, [disk.block for _, disk in disks], wanted.name)
+        making.check_names(wanted.groups, wanted.stops)
     cancel.check("checking the disks")
 
 

@@ -326,7 +326,7 @@ def _told(disk: HeldDisk, table: FoundTable | None) -> tuple[Mapping[int, str], 
     for part in table.partitions:
         span = ByteRange(part.start, part.end)
         try:
-            partition_nodes.add(disk.fd, disk.node, part.number, span)
+            partition_nodes.add(disk.fd, disk.block, part.number, span)
         except DeviceFailed as refused:
             # As for an ISO image's, which overlap. Its table is what the image's owner made it, and firmware boots it.
             warnings.append(str(refused))

@@ -24,6 +24,7 @@ from libironic_disk.errors import (
 )
 from libironic_disk.events import Cancellation, Event, Phase, PhaseFinished, PhaseStarted
 from libironic_disk.machine.disks import disk_io, partition_nodes, staging, sysfs
+from libironic_disk.machine.disks.sysfs import BlockNode
 from libironic_disk.pure.disks.layout import Layout
 from libironic_disk.pure.disks.planning import Existing, Plan
 from libironic_disk.pure.disks.presets import ephemeral, esp, root, swap
@@ -94,9 +95,9 @@ def test_a_node_that_never_appears_is_an_error_that_says_what_was_there(
     disk = bench.disk(GIB, 512)
     add = partition_nodes.add
 
-    def forgetful(fd: int, device: str, number: int, span: ByteRange) -> None:
+    def forgetful(fd: int, disk: BlockNode, number: int, span: ByteRange) -> None:
         if number != 3:
-            add(fd, device, number, span)
+            add(fd, disk, number, span)
 
     monkeypatch.setattr(partition_nodes, "add", forgetful)
     monkeypatch.setattr(staging, "_NODE_TIMEOUT", 0.1)

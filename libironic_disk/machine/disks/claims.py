@@ -97,7 +97,11 @@ def check_unused(disk: BlockNode) -> None:
     users = tuple(dict.fromkeys(_users(disk)))
     if users:
         raise DeviceBusy(device=disk.node, users=users)
-    for node in (block.node for block in sysfs.with_partitions(disk)):
+    for block in sysfs.with_partitions(disk):
+        # What still has holders has partitions of device mapper's. They claim it, so that nobody else can have.
+        if sysfs.holders(block):
+            continue
+        node = block.node
         try:
             # Exclusive for this moment only: mkfs claims a partition the same way, and would be refused.
             os.close(os.open(node, os.O_RDWR | os.O_EXCL | os.O_CLOEXEC))
@@ -113,9 +117,11 @@ def check_unused(disk: BlockNode) -> None:
 def _users(disk: BlockNode) -> Iterator[str]:
     blocks = sysfs.with_partitions(disk)
     yield from uses(blocks)
+    own = {block.name for block in blocks}
     for block in blocks:
         for holder in sysfs.holders(block):
-            yield f"{block.node} is held by {_named(holder)}"
+            if holder not in own:
+                yield f"{block.node} is held by {_named(holder)}"
 
 
 def _named(holder: str) -> str:

@@ -60,7 +60,7 @@ def disks() -> tuple[BlockNode, ...]:
 def _disks() -> Iterator[BlockNode]:
     for entry in Path("/sys/class/block").iterdir():
         try:
-            if (entry / "partition").exists():
+            if sysfs.is_partition(entry):
                 continue
             major, minor = (entry / "dev").read_text().split(":")
             disk = sysfs.block_node(os.makedev(int(major), int(minor)))

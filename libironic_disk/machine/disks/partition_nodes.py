@@ -3,6 +3,9 @@
 BLKPG tells the kernel of one partition at a time (``linux/blkpg.h``). BLKRRPART would make it read the table instead,
 which fails while any partition is open, needs the table on the disk and a kernel that can parse it, and takes away
 every node for a moment. That a node exists proves nothing: it may be an older partition's.
+
+Of a disk that is device mapper's the kernel knows no partitions: there each is a mapping
+(:mod:`~libironic_disk.machine.disks.mapper`).
 """
 
 from __future__ import annotations
@@ -13,11 +16,12 @@ import fcntl
 import os
 import stat
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Final
 
-from libironic_disk.errors import DeviceBusy, DeviceFailed, NodeMissing, add_aftermath
-from libironic_disk.machine.disks import sysfs
+from libironic_disk.errors import DeviceBusy, DeviceFailed, DiskError, NodeMissing, ProgramFailed, add_aftermath
+from libironic_disk.machine.disks import claims, disk_io, mapper, sysfs
 from libironic_disk.machine.disks.sysfs import BlockNode, KernelPartition
 from libironic_disk.pure.ranges import ByteRange
 
@@ -53,18 +57,32 @@ def _blkpg(fd: int, operation: int, number: int, span: ByteRange) -> None:
     fcntl.ioctl(fd, _BLKPG, bytes(argument))
 
 
-def add(fd: int, device: str, number: int, span: ByteRange) -> None:
+def add(fd: int, disk: BlockNode, number: int, span: ByteRange) -> None:
     """Tell the kernel of a partition.
 
     Raises:
         DeviceFailed: it refuses.
+        ToolMissing, ProgramTimedOut: of a mapped disk, dmsetup isn't installed or doesn't answer.
     """
     try:
-        _blkpg(fd, _ADD, number, span)
-    except OSError as error:
-        reason = error.strerror or str(error)
+        if sysfs.is_mapped(disk):
+            _add_mapping(disk, number, span)
+        else:
+            _blkpg(fd, _ADD, number, span)
+    except (OSError, ProgramFailed) as error:
+        reason = (error.stderr if isinstance(error, ProgramFailed) else error.strerror) or str(error)
         action = f"adding partition {number} of"
-        raise DeviceFailed(device=device, action=action, reason=reason, offset=span.start) from error
+        raise DeviceFailed(device=disk.node, action=action, reason=reason.strip(), offset=span.start) from error
+
+
+def _add_mapping(disk: BlockNode, number: int, span: ByteRange) -> None:
+    try:
+        mapper.add_partition(disk.directory, disk.devno, number, span)
+    except ProgramFailed:
+        # udevd may have run kpartx: it takes no lock for the disks of device mapper.
+        known = {(part.number, part.start, part.size) for part in sysfs.partitions(disk)}
+        if (number, span.start, span.size) not in known:
+            raise
 
 
 def remove_all(fd: int, disk: BlockNode) -> None:
@@ -76,21 +94,45 @@ def remove_all(fd: int, disk: BlockNode) -> None:
     Raises:
         DeviceBusy: one of them stayed open for 5 seconds; those already forgotten are told again.
         DeviceFailed: the kernel refuses.
+        ToolMissing, ProgramTimedOut: of a mapped disk, dmsetup isn't installed or doesn't answer.
     """
+    is_mapped = sysfs.is_mapped(disk)
+    if is_mapped:
+        # Even if there are none: the new ones come behind the wipe.
+        mapper.require_tools()
+        # udevd's kpartx would give back what is removed here, if it still has a close of the disk to deal with.
+        claims.let_udevd_notice()
     known = sysfs.partitions(disk)
     deadline = time.monotonic() + _BUSY_TIMEOUT
     gone: list[KernelPartition] = []
     try:
-        for part in known:
-            _remove(fd, disk.node, part.number, deadline)
+        # The last one first: mapped, a logical partition may be built upon the extended one.
+        for part in reversed(known):
+            if is_mapped:
+                _remove_mapping(disk, part)
+            else:
+                _remove(fd, disk.node, part.number, deadline)
             gone.append(part)
     except BaseException as error:
         for part in gone:
             try:
-                add(fd, disk.node, part.number, ByteRange(part.start, part.start + part.size))
-            except DeviceFailed as second:
+                add(fd, disk, part.number, ByteRange(part.start, part.start + part.size))
+            except DiskError as second:
                 add_aftermath(error, str(second))
         raise
+
+
+def _remove_mapping(disk: BlockNode, part: KernelPartition) -> None:
+    name = sysfs.word(part.block, "dm/name")
+    try:
+        mapper.remove(part.block.directory)
+    except ProgramFailed as error:
+        if not part.block.directory.exists():
+            return
+        if mapper.is_open(name):
+            raise DeviceBusy(device=disk.node, users=(f"partition {part.number} is open",)) from error
+        action = f"removing partition {part.number} of"
+        raise DeviceFailed(device=disk.node, action=action, reason=error.stderr.strip()) from error
 
 
 def _remove(fd: int, device: str, number: int, deadline: float) -> None:
@@ -110,6 +152,23 @@ def _remove(fd: int, device: str, number: int, deadline: float) -> None:
             return
         time.sleep(nap)
         nap = min(nap * 2, _LONGEST_NAP)
+
+
+@contextmanager
+def kept(disk: BlockNode, nodes: Iterable[str]) -> Iterator[None]:
+    """Keep the partitions of a mapped disk while the disk holds no table that has them.
+
+    udevd locks no disk of device mapper's, and where kpartx's rules are installed it runs ``kpartx -u`` whenever
+    somebody who could write a multipath map closes it. That removes each partition that no table has, unless it is
+    open.
+
+    Raises:
+        DeviceFailed: one of them can't be opened.
+    """
+    with ExitStack() as stack:
+        for node in nodes if sysfs.is_mapped(disk) else ():
+            stack.enter_context(disk_io.opened(node, os.O_RDONLY))
+        yield
 
 
 def wait_for(disk: BlockNode, wanted: Sequence[tuple[int, ByteRange]], *, timeout: float) -> dict[int, str]:

@@ -133,7 +133,8 @@ def filling(plan: Plan, disk: HeldDisk, *, sink: EventSink, cancel: Cancellation
                 committing.commit(disk.fd, disk.node, plan, head)
                 progress.state = DiskState.FINISHED
 
-        yield StagedDisk(plan=plan, node=disk.node, nodes=nodes, _finish=finish, _progress=progress)
+        with partition_nodes.kept(disk.block, nodes.values()):
+            yield StagedDisk(plan=plan, node=disk.node, nodes=nodes, _finish=finish, _progress=progress)
 
 
 def _told(disk: HeldDisk, plan: Plan) -> dict[int, str]:
@@ -141,7 +142,7 @@ def _told(disk: HeldDisk, plan: Plan) -> dict[int, str]:
     known = {(part.number, part.start, part.size) for part in sysfs.partitions(disk.block)}
     for part in plan.partitions:
         if (part.number, part.start, part.size) not in known:
-            partition_nodes.add(disk.fd, disk.node, part.number, part.span)
+            partition_nodes.add(disk.fd, disk.block, part.number, part.span)
     wanted = [(part.number, part.span) for part in plan.partitions]
     return partition_nodes.wait_for(disk.block, wanted, timeout=_NODE_TIMEOUT)
 

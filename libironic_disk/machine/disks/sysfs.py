@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from libironic_disk.errors import DeviceFailed, NotABlockDevice
+from libironic_disk.errors import DeviceFailed, NotABlockDevice, ProgramFailed
+from libironic_disk.machine.disks import mapper
 from libironic_disk.pure.disks.facts import Identity, Topology
 
 LVM: Final = "LVM"
@@ -65,7 +66,14 @@ def whole_disk(path: str) -> BlockNode:
     block = block_node(block_device_number(path))
     if (block.directory / "partition").exists():
         raise NotABlockDevice(device=path, found=f"is a partition of {block.directory.parent.name}, not the whole disk")
+    if mapper.partition_of(block.directory):
+        raise NotABlockDevice(device=path, found="is a partition of a mapped disk, not the whole disk")
     return block
+
+
+def is_partition(directory: Path) -> bool:
+    """Whether a device, by its directory, is a partition: the kernel's or device mapper's."""
+    return (directory / "partition").exists() or mapper.partition_of(directory) is not None
 
 
 def block_device_number(path: str) -> int:
@@ -108,14 +116,69 @@ def block_node(devno: int) -> BlockNode:
     return BlockNode(node=f"/dev/{words['DEVNAME']}", devno=devno, directory=directory)
 
 
+def named(name: str) -> BlockNode | None:
+    """Return the block device that the kernel calls so; None if there is none, or it went away meanwhile."""
+    try:
+        major, minor = (Path("/sys/class/block") / name / "dev").read_text().split(":")
+        return block_node(os.makedev(int(major), int(minor)))
+    except (OSError, ValueError, NotABlockDevice):
+        return None
+
+
+def is_mapped(disk: BlockNode) -> bool:
+    """Whether a disk is device mapper's: its partitions are mappings of their own, which somebody has to make."""
+    return mapper.is_mapping(disk.directory)
+
+
 def partitions(disk: BlockNode) -> tuple[KernelPartition, ...]:
-    """Return the partitions of a disk that the kernel knows now, by number."""
-    return tuple(sorted(_partitions(disk), key=lambda part: part.number))
+    """Return the partitions of a disk that the kernel knows now, by number.
+
+    Raises:
+        DeviceFailed: the disk is gone.
+        ToolMissing: it is device mapper's, it has partitions and dmsetup isn't installed.
+        ProgramTimedOut: dmsetup doesn't answer.
+    """
+    found = _mapped_partitions(disk) if is_mapped(disk) else _partitions(disk)
+    return tuple(sorted(found, key=lambda part: part.number))
 
 
 def with_partitions(disk: BlockNode) -> tuple[BlockNode, ...]:
-    """Return a disk and its partitions."""
+    """Return a disk and its partitions; sysfs alone tells.
+
+    Raises:
+        DeviceFailed: the disk is gone.
+    """
+    if is_mapped(disk):
+        return (disk, *(block for _, block in sorted(_mappings(disk), key=lambda found: found[0])))
     return (disk, *(part.block for part in partitions(disk)))
+
+
+def _mappings(disk: BlockNode) -> Iterator[tuple[int, BlockNode]]:
+    """Yield the partitions of a mapped disk with their numbers, each behind what it is built upon.
+
+    A logical partition may be built upon the extended one and not upon the disk.
+    """
+    uuid = mapper.disk_uuid(disk.directory, disk.devno)
+    beneath = [disk]
+    for block in beneath:
+        for holder in map(named, holders(block)):
+            found = mapper.partition_of(holder.directory) if holder else None
+            if holder and found and found[1] == uuid:
+                beneath.append(holder)
+                yield found[0], holder
+
+
+def _mapped_partitions(disk: BlockNode) -> Iterator[KernelPartition]:
+    starts = {disk.devno: 0}
+    for number, block in _mappings(disk):
+        try:
+            lower, offset = mapper.origin(block.devno) or (0, 0)
+        except ProgramFailed:
+            # It went away while it was looked at.
+            continue
+        if lower in starts:
+            starts[block.devno] = starts[lower] + offset
+            yield KernelPartition(number=number, start=starts[block.devno], size=size(block), block=block)
 
 
 def _partitions(disk: BlockNode) -> Iterator[KernelPartition]:
@@ -152,8 +215,11 @@ def is_lent(path: str) -> bool:
 
 
 def can_have_partitions(disk: BlockNode) -> bool:
-    """Whether the kernel has numbers for partitions of this device (``ext_range``); zram and the like have none."""
-    return _number(disk, "ext_range") > 1
+    """Whether the kernel has numbers for partitions of this device (``ext_range``); zram and the like have none.
+
+    Nor has device mapper, but there a partition is a mapping.
+    """
+    return is_mapped(disk) or _number(disk, "ext_range") > 1
 
 
 def size(disk: BlockNode) -> int:
@@ -180,7 +246,7 @@ def identity(disk: BlockNode) -> Identity:
     """Return what the kernel itself knows of who the disk is; the drivers keep it in different places."""
     return Identity(
         model=word(disk, "device/model"),
-        serial=word(disk, "device/serial") or word(disk, "serial"),
+        serial=word(disk, "device/serial") or word(disk, "serial") or word(disk, "dm/uuid"),
         wwn=word(disk, "wwid") or word(disk, "device/wwid"),
         sequence=word(disk, "diskseq"),
     )

@@ -9,14 +9,15 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from libironic_disk.errors import DeviceBusy, DeviceFailed, ProgramError
+from libironic_disk.errors import DeviceBusy, DeviceFailed, LayoutInvalid, ProgramError
 from libironic_disk.events import Cancellation
 from libironic_disk.machine import process
-from libironic_disk.machine.disks import blkid, disk_io, sysfs
+from libironic_disk.machine.disks import blkid, claims, disk_io, mapper, sysfs
 from libironic_disk.machine.disks.sysfs import BlockNode
 from libironic_disk.machine.volumes import stacking
 from libironic_disk.pure.ranges import ByteRange, edges
@@ -28,6 +29,10 @@ from libironic_disk.units import KIB
 
 _TIMEOUT: Final = 300.0
 _HIGHEST_ARRAY: Final = 127
+_NUMBERS_LOCK: Final = Path("/run/lock/libironic_disk-arrays")
+_NUMBERS_TIMEOUT: Final = 60.0
+# What lvm.conf says otherwise moves the first extent, and the last: a member has 1 MiB of overhead, no more.
+_METADATA: Final = "metadata/pvmetadatasize=0 metadata/pvmetadatacopies=1 devices/md_chunk_alignment=0"
 _LOOKS: Final = 20
 _PAUSE: Final = 0.1
 
@@ -53,21 +58,23 @@ def make_array(array: PlannedArray, nodes: Sequence[str], cancel: Cancellation) 
     Raises:
         ProgramError: mdadm failed.
         DeviceFailed: the kernel gives another size than was planned.
+        DeviceLocked: somebody else was making an array for a minute.
         Cancelled: the caller wished so.
     """
     offset = OVERHEAD if array.metadata is ArrayMetadata.AT_THE_START else 0
     for member in nodes:
         _blank_ends(member, ByteRange(offset, offset + array.size))
-    node = _free_array()
     # What begins where its members do takes no such option.
     placed = [f"--data-offset={offset // KIB}K"] if offset else []
-    process.run(
-        *("mdadm", "--create", node, "--run", "--level=1", f"--raid-devices={len(nodes)}"),
-        *(f"--metadata={array.metadata}", f"--uuid={array.uuid}", f"--name={array.name}", "--homehost=any"),
-        *("--bitmap=none", f"--size={array.size // KIB}", *placed, *nodes),
-        timeout=_TIMEOUT,
-        cancel=cancel,
-    )
+    with _numbers_locked(cancel):
+        node = _free_array()
+        process.run(
+            *("mdadm", "--create", node, "--run", "--level=1", f"--raid-devices={len(nodes)}"),
+            *(f"--metadata={array.metadata}", f"--uuid={array.uuid}", f"--name={array.name}", "--homehost=any"),
+            *("--bitmap=none", f"--size={array.size // KIB}", *placed, *nodes),
+            timeout=_TIMEOUT,
+            cancel=cancel,
+        )
     found = sysfs.size(sysfs.block_node(sysfs.block_device_number(node)))
     if found != array.size:
         reason = f"{array.name} has {found} bytes, {array.size} were planned"
@@ -82,12 +89,59 @@ def _blank_ends(node: str, data: ByteRange) -> None:
         disk_io.flush(fd, node)
 
 
+@contextmanager
+def _numbers_locked(cancel: Cancellation) -> Iterator[None]:
+    """Keep every other apply of this host from choosing an array's number until ours is taken.
+
+    The disks' locks don't: two applies that have no disk in common hold different ones.
+    """
+    try:
+        _NUMBERS_LOCK.parent.mkdir(parents=True, exist_ok=True)
+        # Anybody may write the folder: a link there must not have us make a file elsewhere.
+        fd = os.open(_NUMBERS_LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise DeviceFailed(device=str(_NUMBERS_LOCK), action="opening the lock", reason=reason) from error
+    try:
+        with claims.locked(fd, str(_NUMBERS_LOCK), timeout=_NUMBERS_TIMEOUT, cancel=cancel):
+            yield
+    finally:
+        os.close(fd)
+
+
 def _free_array() -> str:
     for number in range(_HIGHEST_ARRAY, -1, -1):
         name = f"md{number}"
         if not Path("/sys/block", name).exists() and not Path("/dev", name).exists():
             return f"/dev/{name}"
     raise DeviceFailed(device="/dev/md*", action="making an array on", reason="the machine has no number left for it")
+
+
+def check_names(groups: Iterable[PlannedGroup], stops: Sequence[Holder]) -> None:
+    """Refuse the name of a group that LVM would: ``/dev`` has such an entry, as it has ``shm`` and ``mapper``.
+
+    The folder of a group that is taken apart first goes away with its volumes.
+
+    Raises:
+        LayoutInvalid: lists all of them.
+    """
+    stopped = {sysfs.block_device_number(holder.node) for holder in stops}
+    taken = [Path("/dev", group.name) for group in groups]
+    problems = tuple(
+        f"a volume group can't be named {path.name!r}: {path} is something else, and LVM would have to put links there"
+        for path in taken
+        if os.path.lexists(path) and not _goes_away(path, stopped)
+    )
+    if problems:
+        raise LayoutInvalid(problems=problems)
+
+
+def _goes_away(folder: Path, stopped: Container[int]) -> bool:
+    try:
+        links = list(folder.iterdir())
+        return bool(links) and all(link.is_symlink() and link.stat().st_rdev in stopped for link in links)
+    except OSError:
+        return False
 
 
 def make_group(group: PlannedGroup, nodes: Sequence[str], cancel: Cancellation) -> dict[str, str]:
@@ -102,7 +156,8 @@ def make_group(group: PlannedGroup, nodes: Sequence[str], cancel: Cancellation) 
     def run(program: str, *arguments: str) -> None:
         process.run(program, *only, *arguments, timeout=_TIMEOUT, cancel=cancel)
 
-    run("pvcreate", "--force", "--force", "--yes", "--zero", "y", "--dataalignment", f"{OVERHEAD}b", *nodes)
+    placed = ("--config", _METADATA, "--dataalignment", f"{OVERHEAD}b", "--dataalignmentoffset", "0")
+    run("pvcreate", "--force", "--force", "--yes", "--zero", "y", "--metadatacopies", "1", *placed, *nodes)
     run("vgcreate", "--yes", "--physicalextentsize", f"{group.extent_size}b", group.name, *nodes)
     made = {}
     for volume in group.volumes:
@@ -166,7 +221,7 @@ def _nodes(node: str) -> list[str]:
 def _is_used(holder: Holder) -> bool:
     # udevd and its like look for a moment.
     for _ in range(_LOOKS):
-        if not _is_claimed(holder.node) and not (holder.kind is HolderKind.VOLUME and _opened(holder.name)):
+        if not _is_claimed(holder.node) and not (holder.kind is HolderKind.VOLUME and mapper.is_open(holder.name)):
             return False
         time.sleep(_PAUSE)
     return True
@@ -180,12 +235,6 @@ def _is_claimed(node: str) -> bool:
             return True
         raise DeviceFailed(device=node, action="opening", reason=error.strerror or str(error)) from error
     return False
-
-
-def _opened(name: str) -> bool:
-    """Whether anybody has a mapping open; a program that does needn't have claimed it."""
-    argv = ("dmsetup", "info", "--columns", "--noheadings", "--options", "open", name)
-    return process.run(*argv, timeout=_TIMEOUT).stdout.strip() != b"0"
 
 
 def take_apart(holder: Holder) -> None:

@@ -6,12 +6,9 @@ Device mapper's UUIDs begin with what made the device (``LVM-``, ``mpath-``, ``C
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Final
 
-from libironic_disk.errors import NotABlockDevice
 from libironic_disk.machine.disks import claims, observing, sysfs
 from libironic_disk.machine.disks.sysfs import BlockNode
 from libironic_disk.pure.volumes.facts import Holder, HolderKind
@@ -37,29 +34,24 @@ def running(disks: Sequence[BlockNode]) -> tuple[BlockNode, ...]:
     """Return the same without a look at what is on them."""
     found: dict[int, BlockNode] = {}
     for disk in disks:
-        for block in sysfs.with_partitions(disk):
+        blocks = sysfs.with_partitions(disk)
+        # The partitions of a mapped disk are built upon it as well.
+        own = {block.devno for block in blocks}
+        for block in blocks:
             for holder in _above(block):
-                found.setdefault(holder.devno, holder)
+                if holder.devno not in own:
+                    found.setdefault(holder.devno, holder)
     return tuple(found.values())
 
 
 def _above(block: BlockNode) -> Iterator[BlockNode]:
     """Yield what is built upon a device, the uppermost first."""
     for name in sysfs.holders(block):
-        holder = _named(name)
+        holder = sysfs.named(name)
         if holder is not None:
             for part in sysfs.with_partitions(holder):
                 yield from _above(part)
             yield holder
-
-
-def _named(name: str) -> BlockNode | None:
-    try:
-        major, minor = (Path("/sys/class/block") / name / "dev").read_text().split(":")
-        return sysfs.block_node(os.makedev(int(major), int(minor)))
-    except (OSError, ValueError, NotABlockDevice):
-        # It went away while it was looked at.
-        return None
 
 
 def beneath(block: BlockNode) -> tuple[BlockNode, ...]:
@@ -68,21 +60,23 @@ def beneath(block: BlockNode) -> tuple[BlockNode, ...]:
         names = sorted(entry.name for entry in (block.directory / "slaves").iterdir())
     except OSError:
         return ()
-    return tuple(lower for lower in map(_named, names) if lower is not None)
+    return tuple(lower for lower in map(sysfs.named, names) if lower is not None)
 
 
 def disk_of(block: BlockNode) -> BlockNode:
     """Return the disk that a partition is on, and a disk itself."""
     if not (block.directory / "partition").exists():
         return block
-    return _named(block.directory.parent.name) or block
+    return sysfs.named(block.directory.parent.name) or block
 
 
 def foreign(block: BlockNode, ours: set[int]) -> tuple[str, ...]:
     """Return the nodes, at the very bottom of what a device is built upon, that are on none of our disks."""
+    if disk_of(block).devno in ours:
+        return ()
     lower = [each for part in (block, disk_of(block)) for each in beneath(part)]
     if not lower:
-        return () if disk_of(block).devno in ours else (block.node,)
+        return (block.node,)
     return tuple(dict.fromkeys(node for each in lower for node in foreign(each, ours)))
 
 

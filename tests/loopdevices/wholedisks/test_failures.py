@@ -28,6 +28,7 @@ from libironic_disk.errors import (
 )
 from libironic_disk.events import BytesMoved, Cancellation, Event, Phase, PhaseFinished, PhaseStarted
 from libironic_disk.machine.disks import disk_io, partition_nodes, sysfs
+from libironic_disk.machine.disks.sysfs import BlockNode
 from libironic_disk.machine.images import http_mirrors, streaming
 from libironic_disk.machine.images.target import Target
 from libironic_disk.pure.images import qcow2_spillway
@@ -292,9 +293,9 @@ def test_a_node_that_never_appears_is_told_of_a_finished_disk(
 ) -> None:
     add = partition_nodes.add
 
-    def forgetful(fd: int, device: str, number: int, span: ByteRange) -> None:
+    def forgetful(fd: int, disk: BlockNode, number: int, span: ByteRange) -> None:
         if number != 2:
-            add(fd, device, number, span)
+            add(fd, disk, number, span)
 
     monkeypatch.setattr(partition_nodes, "add", forgetful)
     monkeypatch.setattr(wholedisk, "_NODE_TIMEOUT", 0.05)
@@ -311,7 +312,7 @@ def test_a_partition_that_the_kernel_refuses_is_a_warning(
     monkeypatch.setattr(
         partition_nodes,
         "add",
-        lambda fd, device, number, span: add(fd, device, number, ByteRange(MIB, 2 * MIB) if number == 2 else span),
+        lambda fd, disk, number, span: add(fd, disk, number, ByteRange(MIB, 2 * MIB) if number == 2 else span),
     )
     result = deploy.deploy(wholedisks.request_for(disk, raw))
     assert [part.node for part in result.partitions] == [f"{disk.node}p1", ""]
