@@ -44,10 +44,13 @@ def file_systems_elsewhere(ours: Iterable[str]) -> frozenset[str]:
     for disk in disks():
         if disk.devno in known:
             continue
-        for block in sysfs.with_partitions(disk):
-            if block.devno not in known:
-                # A slot without a medium, a disk that is dying: whatever it is, it is not ours.
-                with suppress(DeviceError):
+        blocks: tuple[BlockNode, ...] = ()
+        # A slot without a medium, a disk that is dying or gone: whatever it is, it is not ours.
+        with suppress(DeviceError):
+            blocks = sysfs.with_partitions(disk)
+        for block in blocks:
+            with suppress(DeviceError):
+                if block.devno not in known:
                     found.update(signature.uuid for signature in observing.signatures_on(block.node))
     return frozenset(found - {""})
 
