@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import stat
+import subprocess
 import time
+import uuid
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -31,9 +36,14 @@ SYSTEM = {
 }
 
 
+def on(filesystem: FileSystem) -> Place:
+    return Place(filesystem=filesystem, uuid=UUID)
+
+
 def root(bench: Bench, filesystem: FileSystem, files: dict[str, bytes]) -> str:
     node = bench.disk(320 * MIB, 512).node
-    filesystems.make(filesystem, node, label="", uuid=UUID)
+    # Another one each time: mkfs.btrfs refuses a UUID that blkid's cache knows of a disk of another test, or run.
+    filesystems.make(filesystem, node, label="", uuid=str(uuid.uuid4()))
     multiboot_partition.write(node, filesystem, files)
     return node
 
@@ -42,7 +52,7 @@ def root(bench: Bench, filesystem: FileSystem, files: dict[str, bytes]) -> str:
 def test_a_system_is_found_and_the_disk_stays_as_it_is(bench: Bench, filesystem: FileSystem) -> None:
     node = root(bench, filesystem, SYSTEM)
     before = Path(node).read_bytes()
-    report = osprober.probe({node: Place(filesystem=filesystem, uuid=UUID)})
+    report = osprober.probe({node: on(filesystem)})
     assert report.problems == ()
     (found,) = report.found
     assert (found.node, found.kind) == (node, "linux")
@@ -52,11 +62,11 @@ def test_a_system_is_found_and_the_disk_stays_as_it_is(bench: Bench, filesystem:
 
 def test_a_file_system_without_a_system(bench: Bench) -> None:
     node = root(bench, FileSystem.EXT4, {"/data": b"x"})
-    assert osprober.probe({node: Place(filesystem=FileSystem.EXT4, uuid=UUID)}) == osprober.OsProberReport()
+    assert osprober.probe({node: on(FileSystem.EXT4)}) == osprober.OsProberReport()
 
 
 def test_a_machine_without_os_prober(bench: Bench, tmp_path: Path) -> None:
-    report = osprober.probe({"/dev/null": Place(filesystem=FileSystem.EXT4, uuid=UUID)}, probes=tmp_path)
+    report = osprober.probe({"/dev/null": on(FileSystem.EXT4)}, probes=tmp_path)
     assert report.problems == ("os-prober isn't installed: its opinion is missing",)
 
 
@@ -76,25 +86,86 @@ def test_a_probe_that_hangs_is_a_problem_and_no_error(bench: Bench, tmp_path: Pa
     """It waits for /dev/fuse, say (bareon.md, 4)."""
     node = root(bench, FileSystem.EXT4, SYSTEM)
     report = osprober.probe(
-        {node: Place(filesystem=FileSystem.EXT4, uuid=UUID)},
+        {node: on(FileSystem.EXT4)},
         timeout=1,
         probes=probe_that(tmp_path / "probes", "sleep 60"),
     )
     assert report.found == ()
     (problem,) = report.problems
     assert node in problem
-    assert osprober.probe({node: Place(filesystem=FileSystem.EXT4, uuid=UUID)}).found
+    # The killed probes' mount is gone too, not only on its way out.
+    os.close(os.open(node, os.O_RDONLY | os.O_EXCL))
+    assert osprober.probe({node: on(FileSystem.EXT4)}).found
 
 
 def test_a_probe_that_says_what_it_likes_is_not_believed(bench: Bench, tmp_path: Path) -> None:
     node = root(bench, FileSystem.EXT4, SYSTEM)
     probes = probe_that(tmp_path / "probes", r"printf '/dev/other:x:y:linux\nno\n%s:a\033[2Jb:x:linux\n' $1; id -u >&2")
-    (found,) = osprober.probe({node: Place(filesystem=FileSystem.EXT4, uuid=UUID)}, probes=probes).found
+    (found,) = osprober.probe({node: on(FileSystem.EXT4)}, probes=probes).found
     assert found == osprober.Found(node=node, title="a [2Jb", kind="linux")
 
 
+@pytest.mark.parametrize("filesystem", [FileSystem.EXT2, FileSystem.EXT4])
+def test_a_superblock_cannot_ask_for_a_panic(bench: Bench, tmp_path: Path, filesystem: FileSystem) -> None:
+    node = root(bench, filesystem, SYSTEM)
+    subprocess.run(["tune2fs", "-e", "panic", node], check=True, capture_output=True)
+    script = """while read -r id parent device root point options rest; do
+      [ "$point" = "$2" ] && echo "$1:$options ${rest##* }:x:linux"
+    done </proc/self/mountinfo"""
+    (found,) = osprober.probe({node: on(filesystem)}, probes=probe_that(tmp_path / "probes", script)).found
+    options = set(found.title.replace(" ", ",").split(","))
+    assert {"ro", "nosuid", "nodev", "noexec", "nosymfollow"} <= options
+    assert "errors=remount-ro" in options
+
+
+def test_a_link_does_not_lead_the_probes_into_this_machine(bench: Bench, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("PRETTY_NAME=a secret: of this machine\n")
+    secret.chmod(0o600)
+    node = root(bench, FileSystem.EXT4, SYSTEM | {"/usr/lib/os-release": b"PRETTY_NAME=Ours\n"})
+    with mounted(node, FileSystem.EXT4, read_only=False) as directory:
+        for name in ("etc/os-release", "etc/fedora-release"):
+            with suppress(FileNotFoundError):
+                os.unlink(name, dir_fd=directory)
+            os.symlink(secret, name, dir_fd=directory)
+    (found,) = osprober.probe({node: on(FileSystem.EXT4)}).found
+    assert found.title == "Ours"
+
+
+@pytest.mark.parametrize("filesystem", [FileSystem.EXT4, FileSystem.XFS, FileSystem.BTRFS])
+def test_a_disk_that_lost_its_power_stays_as_it_is(bench: Bench, filesystem: FileSystem) -> None:
+    """A read-only mount would write: it replays the journal."""
+    node = root(bench, filesystem, SYSTEM)
+    copy = bench.blank_file(320 * MIB)
+    with mounted(node, filesystem, read_only=False) as directory:
+        with open("synced", "wb", opener=lambda name, flags: os.open(name, flags, 0o644, dir_fd=directory)) as file:
+            file.write(b"x" * 5000)
+            file.flush()
+            os.fsync(file.fileno())
+        shutil.copyfile(node, copy)
+    unclean = bench.attach(copy, 512)
+    before = unclean.digest()
+    report = osprober.probe({unclean.node: on(filesystem)})
+    assert report.problems == ()
+    assert unclean.digest() == before
+
+
+def test_a_device_that_somebody_uses_is_a_problem_at_once(bench: Bench) -> None:
+    node = root(bench, FileSystem.EXT4, SYSTEM)
+    with mounted(node, FileSystem.EXT4):
+        (problem,) = osprober.probe({node: on(FileSystem.EXT4)}).problems
+    assert "in use" in problem
+
+
+def test_a_title_that_does_not_end_is_cut(bench: Bench, tmp_path: Path) -> None:
+    node = root(bench, FileSystem.EXT4, SYSTEM)
+    script = """printf '%s:%0100000d:x:linux\\n' "$1" 0"""
+    (found,) = osprober.probe({node: on(FileSystem.EXT4)}, probes=probe_that(tmp_path / "probes", script)).found
+    assert 0 < len(found.title) < 1000
+
+
 def test_a_device_that_cannot_be_mounted_is_a_problem(bench: Bench) -> None:
-    (problem,) = osprober.probe({bench.disk(16 * MIB, 512).node: Place(filesystem=FileSystem.EXT4, uuid=UUID)}).problems
+    (problem,) = osprober.probe({bench.disk(16 * MIB, 512).node: on(FileSystem.EXT4)}).problems
     assert "could not look at" in problem
 
 
@@ -106,7 +177,7 @@ def test_a_link_to_this_machine_s_devices_is_no_trap(bench: Bench, target: str) 
         folder.mkdir()
         (folder / "debian_version").symlink_to(target)
     started = time.monotonic()
-    report = osprober.probe({node: Place(filesystem=FileSystem.EXT4, uuid=UUID)})
+    report = osprober.probe({node: on(FileSystem.EXT4)})
     assert time.monotonic() - started < 30
     assert "root:" not in str(report)
 
@@ -116,4 +187,4 @@ def test_a_caller_may_cancel(bench: Bench) -> None:
     cancel = Cancellation()
     cancel.cancel()
     with pytest.raises(Cancelled):
-        osprober.probe({node: Place(filesystem=FileSystem.EXT4, uuid=UUID)}, cancel=cancel)
+        osprober.probe({node: on(FileSystem.EXT4)}, cancel=cancel)

@@ -54,7 +54,7 @@ def _entries(holder: RootDir, directory: str) -> Iterator[ImageEntry]:
 def _usual(tree: RootDir) -> tuple[str, ...]:
     """What the next menu of the image's own would tell every kernel."""
     if text := _text(tree, "/etc/kernel/cmdline"):
-        return imagemenu.own_parameters(tuple(text.split()))
+        return imagemenu.own_parameters(imagemenu.split_parameters(text))
     if text := _text(tree, "/etc/default/grub"):
         return imagemenu.own_parameters(imagemenu.kernel_parameters_of(text))
     return ()

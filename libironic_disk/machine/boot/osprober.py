@@ -2,8 +2,8 @@
 
 os-prober itself looks at every disk of the machine, and mounts what it finds. Its probes are small programs that look
 at one mounted file system each. They run here on the file systems that they are meant for, read-only, in a mount
-namespace that ends with them, as the user "nobody", with bounded memory and not longer than a deadline. A link in the
-image that leads to a device finds none, and one to a file of this machine what everybody may read.
+namespace that ends with them, as the user "nobody", with bounded memory and not longer than a deadline. No link in the
+image is followed.
 
 Its second half, which lists kernels, is left out: the last of its probes hands names of files in the image to the
 shell's ``eval`` (os-prober 1.81, linux-boot-probes/mounted/90fallback). Whoever names a kernel ``vmlinuz-$(command)``
@@ -13,16 +13,18 @@ has that command run, as root.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from libironic_disk.errors import DeviceError, ProgramError, ToolMissing
+from libironic_disk.errors import Cancelled, DiskError, add_aftermath
 from libironic_disk.events import Cancellation
 from libironic_disk.machine import process
 from libironic_disk.machine.process import Limits
 from libironic_disk.machine.trees.mounts import wait_until_released
+from libironic_disk.pure.boot import grubcfg
 from libironic_disk.pure.boot.menurecord import Place
 from libironic_disk.pure.disks.layout import FileSystem
 from libironic_disk.units import MIB
@@ -43,11 +45,18 @@ done
 exit 1
 """
 _NOTHING_FOUND: Final = 1
+# A shell keeps in memory all that it reads of a file of the image.
 _LIMITS: Final = Limits(address_space=256 * MIB, cpu_seconds=60)
+# What the probes look for may be links in the image, and lead to this machine's files. They can do without links,
+# because GRUB's own FUSE, through which os-prober mounts, has none.
+_ALWAYS: Final = "ro,nosuid,nodev,noexec,nosymfollow"
+# As for mounts of our own: no byte of the device changes, and a superblock can't ask for a panic.
 _OPTIONS: Final[Mapping[FileSystem, str]] = {
-    FileSystem.EXT3: "ro,nosuid,nodev,noexec,noload",
-    FileSystem.EXT4: "ro,nosuid,nodev,noexec,noload",
-    FileSystem.XFS: "ro,nosuid,nodev,noexec,norecovery,nouuid",
+    FileSystem.BTRFS: "rescue=nologreplay",
+    FileSystem.EXT2: "errors=remount-ro",
+    FileSystem.EXT3: "errors=remount-ro,noload",
+    FileSystem.EXT4: "errors=remount-ro,noload",
+    FileSystem.XFS: "norecovery,nouuid",
 }
 _RELEASE_TIMEOUT: Final = 10.0
 
@@ -92,20 +101,20 @@ def probe(
         if cancel is not None:
             cancel.check("os-prober's probes")
         try:
-            said = _run(node, place, used, timeout, cancel)
-            wait_until_released(node, _RELEASE_TIMEOUT)
-        except (ProgramError, ToolMissing, DeviceError) as error:
+            found += _parse(node, _run(node, place, used, timeout, cancel))
+        except Cancelled:
+            raise
+        except (DiskError, OSError) as error:
             problems.append(f"os-prober could not look at {node}: {error}")
-            continue
-        found += _parse(node, said)
     return OsProberReport(found=tuple(found), problems=tuple(problems))
 
 
 def _run(node: str, place: Place, used: Sequence[str], timeout: float, cancel: Cancellation | None) -> str:
-    options = _OPTIONS.get(place.filesystem, "ro,nosuid,nodev,noexec")
+    """Run the probes; whatever became of them, the kernel has let go of the device when this returns."""
+    options = f"{_ALWAYS},{_OPTIONS[place.filesystem]}" if place.filesystem in _OPTIONS else _ALWAYS
     if place.filesystem is FileSystem.BTRFS:
         options += f",subvol=/{place.subvolume}"
-    with tempfile.TemporaryDirectory(prefix="libironic_disk-") as outer:
+    with _released(node), tempfile.TemporaryDirectory(prefix="libironic_disk-") as outer:
         folder = Path(outer, "root")
         folder.mkdir()
         done = process.run(
@@ -120,6 +129,24 @@ def _run(node: str, place: Place, used: Sequence[str], timeout: float, cancel: C
     return done.stdout.decode(errors="replace")
 
 
+@contextmanager
+def _released(node: str) -> Iterator[None]:
+    """Wait at the end for the mount's own end, which the death of the probes only begins.
+
+    Before it begins too: a device that somebody uses isn't looked at.
+    """
+    wait_until_released(node, 0.0)
+    try:
+        yield
+    except BaseException as first:
+        try:
+            wait_until_released(node, _RELEASE_TIMEOUT)
+        except DiskError as late:
+            add_aftermath(first, str(late))
+        raise
+    wait_until_released(node, _RELEASE_TIMEOUT)
+
+
 def _parse(node: str, said: str) -> list[Found]:
     """Read lines such as ``/dev/sda1:Debian GNU/Linux 12 (bookworm):Debian:linux``."""
     found = []
@@ -127,7 +154,6 @@ def _parse(node: str, said: str) -> list[Found]:
         fields = line.split(":")
         if len(fields) >= 4 and fields[0] == node:
             # A colon in a title is none between fields.
-            said_title = ":".join(fields[1:-2])
-            title = "".join(character if character.isprintable() else " " for character in said_title)
+            title = grubcfg.title(":".join(fields[1:-2]))
             found.append(Found(node=node, title=title, kind=fields[-1]))
     return found

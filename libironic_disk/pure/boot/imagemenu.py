@@ -8,22 +8,21 @@ Loader Specification, type 1).
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
 
-_WORD: Final = re.compile(r"""(?:[^\s'"\\;{}]|\\.|'[^']*'|"(?:[^"\\]|\\.)*"|\$\{\w+\})+""", re.DOTALL)
-_PIECE: Final = re.compile(r"""'([^']*)'|"((?:[^"\\]|\\.)*)"|\\(.)|([^'"\\]+)""", re.DOTALL)
-_VARIABLE: Final = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
+from libironic_disk.pure.boot import grubscript
+from libironic_disk.pure.boot.grubscript import Variables
+
+_UNKNOWN: Final = re.compile(r"\$(?:\{\w+\}|\w+)")
 _LINUX: Final = frozenset({"linux", "linux16", "linuxefi"})
 _INITRD: Final = frozenset({"initrd", "initrd16", "initrdefi"})
-_LONGEST_LINE: Final = 16_384
-# A variable made of variables doubles with each line.
-_LONGEST_VALUE: Final = 1024
-_MOST_VARIABLES: Final = 1000
+_DEFAULTS: Final = ("GRUB_CMDLINE_LINUX", "GRUB_CMDLINE_LINUX_DEFAULT")
 _OF_THE_OLD_PLACE: Final = frozenset({"root", "ro", "rw", "BOOT_IMAGE", "initrd", "resume", "resume_offset", "boot"})
+_LONGEST: Final = 16_384
+"""Characters of a setting; kernels keep far less of a command line."""
 _NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 
 
@@ -37,6 +36,29 @@ class ImageEntry:
     parameters: tuple[str, ...]
 
 
+@dataclass(slots=True, kw_only=True)
+class _Open:
+    """An entry that is being read, and how many brackets deep in it."""
+
+    title: str
+    depth: int = 0
+    kernel: str = ""
+    initrds: list[str] = field(default_factory=list)
+    parameters: tuple[str, ...] = ()
+
+    def take(self, command: str, arguments: tuple[str, ...]) -> None:
+        if command in _LINUX and arguments and not self.kernel:
+            self.kernel, self.parameters = arguments[0], arguments[1:]
+        elif command in _INITRD and self.kernel:
+            self.initrds += _known(arguments)
+
+    def closed(self) -> Iterator[ImageEntry]:
+        if self.kernel:
+            yield ImageEntry(
+                title=self.title, kernel=self.kernel, initrds=tuple(self.initrds), parameters=self.parameters
+            )
+
+
 def from_grub_cfg(text: str, environment: Mapping[str, str] = _NOTHING) -> tuple[ImageEntry, ...]:
     """Return the entries of a ``grub.cfg`` that start a kernel, in their order; those in submenus too.
 
@@ -44,59 +66,34 @@ def from_grub_cfg(text: str, environment: Mapping[str, str] = _NOTHING) -> tuple
         text: of the file.
         environment: GRUB's variables, as in the image's own environment block.
     """
-    return tuple(_grub_entries(text, dict(environment)))
+    return tuple(_grub_entries(text, Variables(environment)))
 
 
-def _grub_entries(text: str, variables: dict[str, str]) -> Iterator[ImageEntry]:
-    title, kernel = "", ""
-    initrds: tuple[str, ...] = ()
-    parameters: tuple[str, ...] = ()
-    inside = False
-    for line in text.split("\n"):
-        words = _words(line, variables)
-        if not words:
-            continue
-        command, arguments = words[0], words[1:]
+def _grub_entries(text: str, variables: Variables) -> Iterator[ImageEntry]:
+    entry: _Open | None = None
+    for command, *rest in grubscript.commands(text, variables):
+        arguments = tuple(rest)
         if command in {"menuentry", "submenu"}:
-            # An entry ends where the next begins, whatever its braces say: none takes another one's kernel.
-            if inside and kernel:
-                yield ImageEntry(title=title, kernel=kernel, initrds=initrds, parameters=parameters)
-            inside = command == "menuentry"
-            title, kernel, initrds, parameters = arguments[0] if arguments else "", "", (), ()
-        elif inside and command in _LINUX and arguments and not kernel:
-            kernel, parameters = arguments[0], tuple(arguments[1:])
-        elif inside and command in _INITRD and kernel:
-            initrds = (*initrds, *arguments)
+            # An entry ends where the next begins, whatever its brackets say: none takes another one's kernel.
+            if entry is not None:
+                yield from entry.closed()
+            entry = _Open(title=arguments[0] if arguments else "") if command == "menuentry" else None
         elif command == "set" and arguments and "=" in arguments[0]:
             name, _, value = arguments[0].partition("=")
-            if len(value) <= _LONGEST_VALUE and len(variables) < _MOST_VARIABLES:
-                variables[name] = value
-        if inside and line.strip() == "}":
-            if kernel:
-                yield ImageEntry(title=title, kernel=kernel, initrds=initrds, parameters=parameters)
-            inside, kernel = False, ""
-    if inside and kernel:
-        yield ImageEntry(title=title, kernel=kernel, initrds=initrds, parameters=parameters)
+            variables.set(name, value)
+        elif entry is not None:
+            entry.depth += {"{": 1, "}": -1}.get(command, 0)
+            entry.take(command, arguments)
+            if command == "}" and entry.depth <= 0:
+                yield from entry.closed()
+                entry = None
+    if entry is not None:
+        yield from entry.closed()
 
 
-def _words(line: str, variables: Mapping[str, str]) -> list[str]:
-    line = line.strip()
-    if line.startswith("#") or len(line) > _LONGEST_LINE:
-        return []
-    return [word for match in _WORD.findall(line) for word in _expanded(match, variables)]
-
-
-def _expanded(word: str, variables: Mapping[str, str]) -> list[str]:
-    """Take the quotes off a word; what a variable outside of quotes holds is split at spaces, as GRUB does."""
-    if "'" not in word and '"' not in word:
-        text = _VARIABLE.sub(lambda match: variables.get(match[1] or match[2], match[0]), word)
-        return re.sub(r"\\(.)", r"\1", text).split() if text != word else [re.sub(r"\\(.)", r"\1", word)]
-    pieces = []
-    for single, double, escaped, plain in _PIECE.findall(word):
-        text = double or plain
-        value = _VARIABLE.sub(lambda match: variables.get(match[1] or match[2], match[0]), text) if text else ""
-        pieces.append(single or escaped or re.sub(r"\\([\"\\$])", r"\1", value))
-    return ["".join(pieces)]
+def _known(paths: Sequence[str]) -> Iterator[str]:
+    """Leave out the variables of which nothing is known; they are empty, as ``$tuned_initrd`` mostly is."""
+    return (path for path in paths if not _UNKNOWN.fullmatch(path))
 
 
 def from_loader_entry(text: str, environment: Mapping[str, str] = _NOTHING) -> ImageEntry | None:
@@ -108,34 +105,37 @@ def from_loader_entry(text: str, environment: Mapping[str, str] = _NOTHING) -> I
     """
     fields: dict[str, list[str]] = {}
     for line in text.split("\n"):
-        key, _, value = line.strip().partition(" ")
-        if key and not key.startswith("#"):
-            fields.setdefault(key.lower(), []).append(value.strip())
-    kernels = [kernel for kernel in fields.get("linux", ()) if kernel]
-    if not kernels:
+        key, *value = line.split(None, 1)[:2] or ("",)
+        if value and not key.startswith("#"):
+            fields.setdefault(key.lower(), []).append(value[0].strip())
+    if "linux" not in fields:
         return None
-    options = " ".join(fields.get("options", ()))
-    expanded = _VARIABLE.sub(lambda match: environment.get(match[1] or match[2], match[0]), options)
+    variables = Variables(environment)
+    initrds = variables.expanded(" ".join(fields.get("initrd", ())))
     return ImageEntry(
-        title=" ".join(fields.get("title", ())),
-        kernel=kernels[0],
-        initrds=tuple(word for value in fields.get("initrd", ()) for word in value.split()),
-        parameters=split_parameters(expanded),
+        title=" ".join(fields.get("title", fields.get("version", ()))),
+        kernel=fields["linux"][0],
+        initrds=tuple(_known(initrds.split())),
+        parameters=split_parameters(variables.expanded(" ".join(fields.get("options", ())))),
     )
 
 
 def kernel_parameters_of(default_grub: str) -> tuple[str, ...]:
-    """Return the parameters that ``/etc/default/grub`` has for every kernel, and for the usual entry of one."""
-    values: dict[str, str] = {}
-    for line in default_grub.split("\n"):
-        name, separator, value = line.strip().partition("=")
-        if separator and name in {"GRUB_CMDLINE_LINUX", "GRUB_CMDLINE_LINUX_DEFAULT"}:
-            try:
-                values[name] = " ".join(shlex.split(value, comments=True))
-            except ValueError:
-                continue
-    words = (values.get("GRUB_CMDLINE_LINUX", ""), values.get("GRUB_CMDLINE_LINUX_DEFAULT", ""))
-    return split_parameters(" ".join(words))
+    """Return the parameters that ``/etc/default/grub`` has for every kernel, and for the usual entry of one.
+
+    A value may be put together from the one before, in the ways that shells have for it.
+    """
+    values = dict.fromkeys(_DEFAULTS, "")
+    variables = Variables(values)
+    for command in grubscript.commands(default_grub, variables):
+        for word in command[1:] if command[0] == "export" else command[:1]:
+            name, separator, value = word.partition("=")
+            before = values.get(name.removesuffix("+"), "") if name.endswith("+") else ""
+            name = name.removesuffix("+")
+            if separator and name in values and len(before) + len(value) <= _LONGEST:
+                values[name] = before + value
+                variables.set(name, values[name])
+    return split_parameters(" ".join(values.values()))
 
 
 def split_parameters(text: str) -> tuple[str, ...]:

@@ -13,6 +13,8 @@ def replace_uuid(text: str, old: str, new: str) -> str:
 
     That is how fstab, crypttab, menus of GRUB, loader entries and kernel command lines refer to a file system:
     ``UUID=…``, ``/dev/disk/by-uuid/…``, or bare behind ``search --fs-uuid``. A longer word with the UUID in it is
-    another one.
+    another one. A file system that had no UUID is referred to nowhere.
     """
+    if not old:
+        return text
     return re.sub(rf"(?<!{_EDGE}){re.escape(old)}(?!{_EDGE})", lambda _: new, text, flags=re.IGNORECASE)

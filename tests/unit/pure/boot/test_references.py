@@ -30,3 +30,7 @@ def test_a_longer_word_is_another_one() -> None:
 
 def test_a_short_uuid_of_fat_is_not_found_inside_of_words() -> None:
     assert replace_uuid("UUID=1A2B-3C4D 01A2B-3C4D", "1A2B-3C4D", r"\1") == r"UUID=\1 01A2B-3C4D"
+
+
+def test_no_uuid_is_nowhere() -> None:
+    assert replace_uuid("UUID= / ext4", "", NEW) == "UUID= / ext4"
