@@ -150,8 +150,21 @@ def _record(wanted: MultibootPlan, image: Image, places: Mapping[Placed, Place])
         image_name=image.image_name or image.name,
         image_uuid=image.image_uuid,
         root=places[wanted.arrangement.root_of(image.name)],
+        boot=_boot_place(wanted, image.name),
         parameters=wanted.request.description.kernel_parameters,
     )
+
+
+def _boot_volume(wanted: MultibootPlan, image: str) -> Placed | None:
+    """Return the volume that an image has its kernels on, where that isn't its root."""
+    return next((placed for placed in wanted.arrangement.of(image) if placed.volume.mount == "/boot"), None)
+
+
+def _boot_place(wanted: MultibootPlan, image: str) -> Place | None:
+    placed = _boot_volume(wanted, image)
+    if placed is None or placed.volume.filesystem is None:
+        return None
+    return _place(wanted.storage, placed, placed.volume.filesystem, uuid_of(wanted.storage, placed))
 
 
 def set_up(wanted: MultibootPlan, nodes: Mapping[Placed, str], written: Sequence[Written]) -> Iterator[str]:
@@ -209,6 +222,10 @@ def menu_of(
         DeviceFailed, PathFailed: an image can't be read.
     """
     by_uuid = {each.record.root.uuid: nodes[wanted.arrangement.root_of(each.record.name)] for each in written}
+    for record in (one.record for one in written):
+        placed = _boot_volume(wanted, record.name)
+        if placed is not None and record.boot is not None:
+            by_uuid[record.boot.uuid] = nodes[placed]
     found = [image_entries.read(each.record, by_uuid) for each in written]
     for each in found:
         for problem in image_entries.unreadable(each.image, each.entries[:1], by_uuid, cancel):
@@ -218,7 +235,7 @@ def menu_of(
     if default not in first:
         reason = next(each.reason for each in found if each.image.name == default)
         raise BootImpossible(device=wanted.storage.disks[0].device, reason=f"{default} is to boot, and {reason}")
-    record = MenuRecord(
+    menu = MenuRecord(
         multiboot_uuid=multiboot_uuid,
         images=tuple(each.image for each in found),
         entries=tuple(entry for each in found for entry in each.entries),
@@ -228,9 +245,9 @@ def menu_of(
     )
     notes = [note for each in found for note in each.notes]
     if wanted.request.os_prober:
-        roots = {by_uuid[image.root.uuid]: image.root for image in record.images}
-        notes += _compared(record, by_uuid, osprober.probe(roots, cancel=cancel))
-    return record, tuple(notes)
+        roots = {by_uuid[image.root.uuid]: image.root for image in menu.images}
+        notes += _compared(menu, by_uuid, osprober.probe(roots, cancel=cancel))
+    return menu, tuple(notes)
 
 
 def _compared(record: MenuRecord, by_uuid: Mapping[str, str], report: OsProberReport) -> Iterator[str]:

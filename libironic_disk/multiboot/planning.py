@@ -20,7 +20,7 @@ from libironic_disk.pure.disks.layout import FileSystem
 from libironic_disk.pure.disks.planning import Existing, Plan, PlannedPartition
 from libironic_disk.pure.multiboot import checking
 from libironic_disk.pure.multiboot.arranging import Arrangement, Placed, arrange
-from libironic_disk.pure.multiboot.description import MultiImage, PartitionsPolicy
+from libironic_disk.pure.multiboot.description import MultiImage, PartitionsPolicy, Volume
 from libironic_disk.pure.roles import Architecture, Firmware, Role
 from libironic_disk.pure.volumes.planning import PlannedVolume, StoragePlan
 from libironic_disk.pure.words import settle
@@ -122,7 +122,7 @@ def plan(request: MultibootRequest, *, cancel: Cancellation | None = None) -> Mu
         if image.name in writes
     }
     trees = frozenset(name for name, image in inspected.items() if treeimages.is_tree(image, cancel=cancel))
-    _check_trees(described, trees)
+    _check_file_systems(described, trees, writes)
     arrangement = arrange(
         described,
         firmwares=request.firmwares,
@@ -184,17 +184,31 @@ def _check_as_described(storage: StoragePlan) -> None:
             raise PreservationRefused(device=disk.device, differences=differences or other)
 
 
-def _check_trees(described: MultiImage, trees: frozenset[str]) -> None:
-    """Files need a file system to be put on, and one that GRUB reads."""
+def _check_file_systems(described: MultiImage, trees: frozenset[str], writes: frozenset[str]) -> None:
+    """Refuse what GRUB couldn't start from, which shows only when it is known what the images are."""
     problems = []
     for name in sorted(trees):
-        root = described.root_of(name)
-        if root.filesystem not in grub.ROOT_FILE_SYSTEMS:
-            kinds = ", ".join(sorted(grub.ROOT_FILE_SYSTEMS))
-            said = f"{root.filesystem} is made on it" if root.filesystem else "nothing says which file system is made"
-            problems.append(f"volume {root.name!r}: {name!r} is an archive of files, and {said}; say one of {kinds}")
+        problems += _unreadable(described.root_of(name), f"{name!r} is an archive of files")
+    for image in described.images:
+        for volume in described.volumes_of(image.name):
+            if volume.mount != "/boot":
+                continue
+            who = f"volume {volume.name!r}"
+            if image.name in writes - trees:
+                problems.append(f"{who}: at '/boot' it would hide the kernels, which are in the image: leave it out")
+            if len(volume.images) > 1:
+                problems.append(f"{who}: '/boot' belongs to one image, or each would boot the other's kernels")
+            problems += _unreadable(volume, "GRUB reads kernels from it")
     if problems:
         raise DescriptionInvalid(problems=tuple(problems))
+
+
+def _unreadable(volume: Volume, why: str) -> list[str]:
+    if volume.filesystem in grub.ROOT_FILE_SYSTEMS:
+        return []
+    kinds = ", ".join(sorted(grub.ROOT_FILE_SYSTEMS))
+    said = f"{volume.filesystem} is made on it" if volume.filesystem else "nothing says which file system is made"
+    return [f"volume {volume.name!r}: {why}, and {said}; say one of {kinds}"]
 
 
 def _plan_boot(request: MultibootRequest, disk: Plan, firmware: Firmware) -> BootPlan:

@@ -17,6 +17,7 @@ from libironic_disk.errors import (
     BootImpossible,
     Cancelled,
     ChecksumMismatch,
+    DescriptionInvalid,
     DiskNotFound,
     DiskState,
     ImageRefused,
@@ -340,6 +341,15 @@ def test_a_disk_that_is_not_as_described_is_refused(bench: Bench) -> None:
     multiboot.apply(multiboot.plan(request(disk, images)))
     with pytest.raises(PreservationRefused, match="is not there"):
         multiboot.plan(verified(disk, {**images, "two": images["one"]}))
+
+
+def test_a_boot_volume_would_hide_the_kernels_of_a_file_system(bench: Bench) -> None:
+    disk = bench.disk(DISK_SIZE, 512)
+    asked = document(disk.node, {"one": image(bench, image_files("1"))})
+    asked["partitions"][0]["volumes"][1] |= {"mount": "/boot"}
+    with pytest.raises(DescriptionInvalid, match="it would hide the kernels"):
+        multiboot.plan(MultibootRequest(description=multiboot.read(asked)))
+    assert unchanged(disk)
 
 
 def test_an_image_that_is_another_one_leaves_no_disk(bench: Bench) -> None:

@@ -27,7 +27,7 @@ from libironic_disk.multiboot import MultibootRequest
 from libironic_disk.pure.disks.layout import FileSystem
 from libironic_disk.units import MIB
 from tests.conftest import Bench
-from tests.support import disks
+from tests.support import disks, oracles
 
 pytestmark = pytest.mark.loopdevice
 
@@ -259,6 +259,46 @@ def test_an_archive_is_deployed_as_a_system(bench: Bench, system: Path, tmp_path
         assert (share / "doc/text").read_text() == "text\n"
     with disks.mounted(result.nodes["disk 1 root"], tmp_path / "root") as root:
         assert "/usr/share ext4" in (root / "etc/fstab").read_text()
+
+
+def with_boot(node: str, path: Path, **boot: object) -> MultibootRequest:
+    volumes = [
+        {"type": "partition", "mount": "/", "size": "100", "name": "root", "file_system": "ext4"},
+        {"type": "partition", "mount": "/boot", "size": "64", "name": "kernels", **boot},
+    ]
+    document = {
+        "images": [{"name": "files", "image_pull_url": f"file://{path}", "target": "/"}],
+        "partitions": [{"type": "disk", "id": {"type": "name", "value": node}, "volumes": volumes}],
+        "partitions_policy": "clean",
+    }
+    return MultibootRequest(description=multiboot.read(document))
+
+
+def test_an_archive_may_have_its_kernels_on_a_volume_of_their_own(bench: Bench, system: Path, tmp_path: Path) -> None:
+    path = archived(system, tmp_path / "system.tar")
+    disk = bench.disk(400 * MIB, 512)
+    result = multiboot.apply(multiboot.plan(with_boot(disk.node, path, file_system="ext4")))
+    (element,) = result.info.elements
+    assert element.kernel == "/vmlinuz-1"
+    root, kernels = result.nodes["disk 1 root"], result.nodes["disk 1 kernels"]
+    assert element.root_uuid == oracles.blkid(root)["UUID"]
+    (entry,) = switching.list_entries(result.multiboot)
+    with disks.mounted(result.multiboot, tmp_path / "multiboot") as folder:
+        menu = (folder / "boot/grub/menu-a.cfg").read_text()
+    assert f"--set=root {oracles.blkid(kernels)['UUID']}" in menu
+    # Without an initial RAM disk the kernel itself has to find its root.
+    (row,) = (row for row in oracles.sfdisk(disk.node).rows if row.name == "root")
+    assert f"root=PARTUUID={row.uuid}" in entry.parameters
+    assert switching.verify(result.multiboot, [root, kernels]) == ()
+    switching.refresh(result.multiboot, [root, kernels])
+    assert switching.list_entries(result.multiboot) == (entry,)
+
+
+def test_kernels_on_what_grub_does_not_read_are_refused(bench: Bench, system: Path, tmp_path: Path) -> None:
+    path = archived(system, tmp_path / "system.tar")
+    disk = bench.disk(400 * MIB, 512)
+    with pytest.raises(DescriptionInvalid, match="GRUB reads kernels from it, and vfat is made on it"):
+        multiboot.plan(with_boot(disk.node, path, file_system="vfat"))
 
 
 def test_an_archive_without_a_file_system_is_refused(bench: Bench, system: Path, tmp_path: Path) -> None:

@@ -161,8 +161,6 @@ def _mount_problems(description: MultiImage, *, complete: bool) -> Iterator[str]
                 yield f"{', '.join(volumes)}: of the image {image.name!r} all of them are mounted at {mount!r}"
         if complete and "/" not in mounted:
             yield f"{where}: no volume of {image.name!r} is its '/'"
-        for each in mounted.get("/boot", ()):
-            yield f"{each}.mount: a volume at '/boot' would hide the kernels, which are in the image: leave it out"
 
 
 def _place_problems(description: MultiImage, *, complete: bool) -> Iterator[str]:
