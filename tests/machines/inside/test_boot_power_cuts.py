@@ -1,6 +1,7 @@
-"""The power goes at any write of a switch: GRUB, which reads no journal, finds the old choice or the new one.
+"""The power goes at any write, of a deployment or of a switch: the disk boots nothing, the old choice or the new one.
 
-The states of the disk after each write that reached it are made again, and read by GRUB's own file system code.
+The states of the disk after each write that reached it are made again. Those of a switch are read by GRUB's own file
+system code, which reads no journal.
 """
 
 from __future__ import annotations
@@ -11,11 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from libironic_disk import switching
+from libironic_disk import multiboot, switching
 from libironic_disk.pure.boot import grubenv
 from libironic_disk.pure.boot import switching as pure_switching
 from libironic_disk.pure.boot.multimenu import CONFIG, ENVIRONMENT, menu_path
 from libironic_disk.pure.disks.layout import FileSystem
+from libironic_disk.pure.disks.sizes import mib
+from libironic_disk.pure.multiboot.description import Disk, DiskIdKind, Image, MultiImage, Volume
 from libironic_disk.units import MIB
 from tests.conftest import Bench
 from tests.support import dm_log, multiboot_partition
@@ -76,9 +79,10 @@ def recorded(
     "change",
     [
         lambda node: switching.set_default(node, "b"),
+        lambda node: switching.boot_once(node, "b"),
         lambda node: switching.try_boot(node, "b"),
     ],
-    ids=["set_default", "try_boot"],
+    ids=["set_default", "boot_once", "try_boot"],
 )
 def test_a_switch_is_the_old_one_or_the_new_one(
     bench: Bench, tmp_path: Path, two: Partitions, change: Callable[[str], object]
@@ -105,3 +109,47 @@ def test_a_refresh_shows_the_old_menu_or_the_new_one(bench: Bench, tmp_path: Pat
     assert b"vmlinuz-2" not in menus[0]
     assert b"vmlinuz-2" in menus[1]
     assert [menu for _, menu in seen] == sorted((menu for _, menu in seen), key=menus.index)
+
+
+SIZE = 220 * MIB
+
+
+def description(images: list[Path]) -> MultiImage:
+    """Two systems on one small disk."""
+    volumes = tuple(
+        Volume(name=f"root-{path.stem}", size=mib(16), mount="/", images=(path.stem,), filesystem=FileSystem.EXT4)
+        for path in images
+    )
+    return MultiImage(
+        images=tuple(Image(name=path.stem, pull_url=f"file://{path}") for path in images),
+        disks=(Disk(id_kind=DiskIdKind.NAME, id_value="vda", partitions=volumes),),
+        default=images[0].stem,
+    )
+
+
+def small_image(bench: Bench, path: Path) -> Path:
+    disk = bench.disk(8 * MIB, 512)
+    subprocess.run(["mkfs.ext4", "-q", "-b", "4096", disk.node], check=True, capture_output=True)
+    multiboot_partition.write(disk.node, FileSystem.EXT4, image_files("1", name=path.stem))
+    path.write_bytes(disk.file.read_bytes())
+    return path
+
+
+def test_a_deployment_boots_nothing_before_all_of_it_is_there(bench: Bench, tmp_path: Path) -> None:
+    """A table, a boot sector or a backup of the table is on the disk only when all between them is as it stays."""
+    images = [small_image(bench, tmp_path / name) for name in ("one", "two")]
+    disk, log = bench.disk(SIZE, 512), bench.disk(400 * MIB, 512)
+    with dm_log.logged(disk.node, log.node) as node:
+        request = multiboot.MultibootRequest(description=description(images), devices=(node,), os_prober=False)
+        multiboot.apply(multiboot.plan(request))
+        subprocess.run(["kpartx", "-d", node], check=False, capture_output=True)
+    final = disk.file.read_bytes()
+    state = bytearray(SIZE)
+    boots = 0
+    for write in dm_log.writes(log.node):
+        state[write.offset : write.offset + len(write.data)] = write.data
+        if any(state[:440]) or state[510:512] == b"\x55\xaa" or b"EFI PART" in (state[512:520], state[-512:-504]):
+            boots += 1
+            assert state[MIB:-MIB] == final[MIB:-MIB]
+    assert boots > 0
+    assert state == final
