@@ -2,8 +2,8 @@
 
 os-prober itself looks at every disk of the machine, and mounts what it finds. Its probes are small programs that look
 at one mounted file system each. They run here on the file systems that they are meant for, read-only, in a mount
-namespace that ends with them, as the user "nobody", with bounded memory and not longer than a deadline. No link in the
-image is followed.
+namespace that ends with them, as the user "nobody", with bounded memory and not longer than a deadline. A link in the
+image that leads to a device finds none, and one to a file of this machine what everybody may read.
 
 Its second half, which lists kernels, is left out: the last of its probes hands names of files in the image to the
 shell's ``eval`` (os-prober 1.81, linux-boot-probes/mounted/90fallback). Whoever names a kernel ``vmlinuz-$(command)``
@@ -47,9 +47,8 @@ exit 1
 _NOTHING_FOUND: Final = 1
 # A shell keeps in memory all that it reads of a file of the image.
 _LIMITS: Final = Limits(address_space=256 * MIB, cpu_seconds=60)
-# What the probes look for may be links in the image, and lead to this machine's files. They can do without links,
-# because GRUB's own FUSE, through which os-prober mounts, has none.
-_ALWAYS: Final = "ro,nosuid,nodev,noexec,nosymfollow"
+# Not nosymfollow: Debian's loader of programs, by which the probes know a system, is itself a link.
+_ALWAYS: Final = "ro,nosuid,nodev,noexec"
 # As for mounts of our own: no byte of the device changes, and a superblock can't ask for a panic.
 _OPTIONS: Final[Mapping[FileSystem, str]] = {
     FileSystem.BTRFS: "rescue=nologreplay",
