@@ -16,6 +16,7 @@ from libironic_disk.errors import DiskError, KernelParametersInvalid
 from libironic_disk.events import Cancellation
 from libironic_disk.machine.boot import grub_directory, grub_reading, image_menu
 from libironic_disk.machine.boot.grub_directory import Systems
+from libironic_disk.machine.disks import disk_io
 from libironic_disk.machine.trees.mounts import mount_point, mounted
 from libironic_disk.machine.trees.rootfs import RootDir
 from libironic_disk.pure.boot import grubcfg, multimenu
@@ -119,11 +120,8 @@ def _directory(place: Place, node: str) -> Iterator[int]:
         with mounted(node, place.filesystem, options=mount_options(place)) as descriptor:
             yield descriptor
         return
-    descriptor = os.open(here, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
+    with disk_io.opened(here, os.O_RDONLY | os.O_DIRECTORY) as descriptor:
         yield descriptor
-    finally:
-        os.close(descriptor)
 
 
 def mount_options(place: Place) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from typing import Final
 from libironic_disk.errors import DeviceBusy, DeviceFailed, MultibootDamaged, PathFailed, SwitchRefused
 from libironic_disk.machine.boot import grub_directory
 from libironic_disk.machine.boot.grub_image import Platform
-from libironic_disk.machine.disks import claims
+from libironic_disk.machine.disks import claims, disk_io
 from libironic_disk.machine.trees.mounts import mounted
 from libironic_disk.machine.trees.rootfs import RootDir
 from libironic_disk.pure.boot import grubenv, menurecord, multimenu, switching
@@ -55,15 +55,8 @@ def locked(node: str, *, timeout: float = 30.0) -> Iterator[None]:
         DeviceLocked: somebody else kept the lock.
         DeviceFailed: it can't be opened.
     """
-    try:
-        descriptor = os.open(node, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as error:
-        raise DeviceFailed(device=node, action="opening", reason=error.strerror or str(error)) from error
-    try:
-        with claims.locked(descriptor, node, timeout=timeout):
-            yield
-    finally:
-        os.close(descriptor)
+    with disk_io.opened(node, os.O_RDONLY) as fd, claims.locked(fd, node, timeout=timeout):
+        yield
 
 
 @contextmanager

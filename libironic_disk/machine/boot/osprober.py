@@ -13,20 +13,19 @@ has that command run, as root.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from libironic_disk.errors import Cancelled, DiskError, add_aftermath
+from libironic_disk.errors import Cancelled, DiskError
 from libironic_disk.events import Cancellation
 from libironic_disk.machine import process
+from libironic_disk.machine.boot import image_entries
 from libironic_disk.machine.process import Limits
-from libironic_disk.machine.trees.mounts import wait_until_released
+from libironic_disk.machine.trees.mounts import released, safe_options, wait_until_released
 from libironic_disk.pure.boot import grubcfg
 from libironic_disk.pure.boot.menurecord import Place
-from libironic_disk.pure.disks.layout import FileSystem
 from libironic_disk.units import MIB
 
 PROBES: Final = Path("/usr/lib/os-probes/mounted")
@@ -48,15 +47,7 @@ _NOTHING_FOUND: Final = 1
 # A shell keeps in memory all that it reads of a file of the image.
 _LIMITS: Final = Limits(address_space=256 * MIB, cpu_seconds=60)
 # Not nosymfollow: Debian's loader of programs, by which the probes know a system, is itself a link.
-_ALWAYS: Final = "ro,nosuid,nodev,noexec"
-# As for mounts of our own: no byte of the device changes, and a superblock can't ask for a panic.
-_OPTIONS: Final[Mapping[FileSystem, str]] = {
-    FileSystem.BTRFS: "rescue=nologreplay",
-    FileSystem.EXT2: "errors=remount-ro",
-    FileSystem.EXT3: "errors=remount-ro,noload",
-    FileSystem.EXT4: "errors=remount-ro,noload",
-    FileSystem.XFS: "norecovery,nouuid",
-}
+_ALWAYS: Final = ("ro", "nosuid", "nodev", "noexec")
 _RELEASE_TIMEOUT: Final = 10.0
 
 
@@ -110,10 +101,12 @@ def probe(
 
 def _run(node: str, place: Place, used: Sequence[str], timeout: float, cancel: Cancellation | None) -> str:
     """Run the probes; whatever became of them, the kernel has let go of the device when this returns."""
-    options = f"{_ALWAYS},{_OPTIONS[place.filesystem]}" if place.filesystem in _OPTIONS else _ALWAYS
-    if place.filesystem is FileSystem.BTRFS:
-        options += f",subvol=/{place.subvolume}"
-    with _released(node), tempfile.TemporaryDirectory(prefix="libironic_disk-") as outer:
+    own = image_entries.mount_options(place)
+    options = ",".join((*_ALWAYS, *safe_options(place.filesystem, read_only=True), *own))
+    # A device that somebody uses isn't looked at.
+    wait_until_released(node, 0.0)
+    # The death of the probes only begins the end of their mount.
+    with released(node, _RELEASE_TIMEOUT), tempfile.TemporaryDirectory(prefix="libironic_disk-") as outer:
         folder = Path(outer, "root")
         folder.mkdir()
         done = process.run(
@@ -126,24 +119,6 @@ def _run(node: str, place: Place, used: Sequence[str], timeout: float, cancel: C
             cancel=cancel,
         )
     return done.stdout.decode(errors="replace")
-
-
-@contextmanager
-def _released(node: str) -> Iterator[None]:
-    """Wait at the end for the mount's own end, which the death of the probes only begins.
-
-    Before it begins too: a device that somebody uses isn't looked at.
-    """
-    wait_until_released(node, 0.0)
-    try:
-        yield
-    except BaseException as first:
-        try:
-            wait_until_released(node, _RELEASE_TIMEOUT)
-        except DiskError as late:
-            add_aftermath(first, str(late))
-        raise
-    wait_until_released(node, _RELEASE_TIMEOUT)
 
 
 def _parse(node: str, said: str) -> list[Found]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from libironic_disk.errors import DeviceError, DiskNotFound, NotABlockDevice
+from libironic_disk.errors import DeviceError, DiskNotFound
 from libironic_disk.machine.disks import observing, sysfs
 from libironic_disk.machine.disks.sysfs import BlockNode
 from libironic_disk.pure.multiboot.description import DiskIdKind
@@ -23,14 +22,11 @@ def find(kind: DiskIdKind, value: str) -> str:
     Raises:
         DiskNotFound: no disk has it, or several have.
     """
-    matching = [disk for disk in disks() if _matches(disk, kind, value)]
+    present = disks()
+    matching = tuple(disk.node for disk in present if _matches(disk, kind, value))
     if len(matching) == 1:
-        return matching[0].node
-    raise DiskNotFound(
-        wanted=f"{kind} {value}",
-        matching=tuple(disk.node for disk in matching),
-        present=tuple(disk.node for disk in disks()),
-    )
+        return matching[0]
+    raise DiskNotFound(wanted=f"{kind} {value}", matching=matching, present=tuple(disk.node for disk in present))
 
 
 def file_systems_elsewhere(ours: Iterable[str]) -> frozenset[str]:
@@ -62,15 +58,8 @@ def disks() -> tuple[BlockNode, ...]:
 
 def _disks() -> Iterator[BlockNode]:
     for entry in Path("/sys/class/block").iterdir():
-        try:
-            if sysfs.is_partition(entry):
-                continue
-            major, minor = (entry / "dev").read_text().split(":")
-            disk = sysfs.block_node(os.makedev(int(major), int(minor)))
-        except (OSError, NotABlockDevice):
-            # It went away while it was looked at.
-            continue
-        if sysfs.size(disk):
+        disk = None if sysfs.is_partition(entry) else sysfs.named(entry.name)
+        if disk is not None and sysfs.size(disk):
             yield disk
 
 

@@ -29,12 +29,11 @@ _XATTR: Final = "SCHILY.xattr."
 _MEMBER_OF_HEADERS: Final = frozenset(
     {tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK}
 )
-_MAGIC: Final = ((257, b"ustar"),)
 
 
 def is_archive(head: bytes) -> bool:
     """Whether the first 512 bytes of something are those of a tar archive (POSIX pax, "ustar Interchange Format")."""
-    return all(head[at : at + len(magic)] == magic for at, magic in _MAGIC)
+    return head[257:262] == b"ustar"
 
 
 def unpack(reading: ImageReading, volumes: Mapping[str, RootDir]) -> int:

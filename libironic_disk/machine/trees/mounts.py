@@ -64,18 +64,33 @@ def mounted(
         DeviceBusy: the kernel kept the device for ``release_timeout`` seconds after the end.
     """
     mount = _mount(node, filesystem, read_only=read_only, options=options)
+    with released(node, release_timeout), _root_of(mount) as directory:
+        yield directory
+        if not read_only:
+            _sync(directory, node)
+
+
+@contextmanager
+def released(node: str, timeout: float) -> Iterator[None]:
+    """Wait at the end of a ``with`` until nobody has a device mounted, whatever became of the ``with``.
+
+    Raises:
+        DeviceBusy, DeviceFailed: as :func:`wait_until_released`, unless there is an error already.
+    """
     try:
-        with _root_of(mount) as directory:
-            yield directory
-            if not read_only:
-                _sync(directory, node)
+        yield
     except BaseException as first:
         try:
-            wait_until_released(node, release_timeout)
+            wait_until_released(node, timeout)
         except DiskError as late:
             add_aftermath(first, str(late))
         raise
-    wait_until_released(node, release_timeout)
+    wait_until_released(node, timeout)
+
+
+def safe_options(filesystem: FileSystem, *, read_only: bool) -> tuple[str, ...]:
+    """Return the options with which an image's file system may be mounted; read-only, no byte of the device changes."""
+    return (*_ALWAYS.get(filesystem, ()), *(_NO_REPLAY.get(filesystem, ()) if read_only else ()))
 
 
 def mount_point(node: str, root: str = "/") -> str | None:
@@ -118,8 +133,7 @@ def _mount(node: str, filesystem: FileSystem, *, read_only: bool, options: tuple
         _configure(context, _SET_STRING, "source", node)
         if read_only:
             _configure(context, _SET_FLAG, "ro", None)
-        no_replay = _NO_REPLAY.get(filesystem, ()) if read_only else ()
-        for option in (*_ALWAYS.get(filesystem, ()), *no_replay, *options):
+        for option in (*safe_options(filesystem, read_only=read_only), *options):
             name, _, value = option.partition("=")
             _configure(context, _SET_STRING if value else _SET_FLAG, name, value or None)
         syscalls.syscall(syscalls.FSCONFIG, context, _CREATE, None, None, 0)
