@@ -11,7 +11,7 @@ Whatever is asked for is one write of one sector: a power cut leaves the old cho
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -20,8 +20,8 @@ from libironic_disk import filesystems
 from libironic_disk.errors import BootImpossible, DeviceFailed, DiskError, SwitchRefused
 from libironic_disk.events import Cancellation
 from libironic_disk.machine.boot import image_entries, multiboot_directory
+from libironic_disk.machine.boot.image_entries import ImageEntries
 from libironic_disk.machine.boot.multiboot_directory import Switchboard
-from libironic_disk.machine.trees.rootfs import RootDir
 from libironic_disk.pure.boot.menurecord import ImageRecord, MenuRecord, RecordedEntry
 from libironic_disk.pure.boot.multimenu import ENTRY_PARAMETER
 from libironic_disk.pure.boot.multimenu import confirm_command as confirm_command
@@ -131,12 +131,14 @@ def set_default(multiboot: str, key: str | int, *, expect: str | int | None = No
         DeviceBusy, DeviceFailed, MultibootDamaged: as for :func:`list_entries`.
         PathFailed: it can't be written.
     """
-    with multiboot_directory.locked(multiboot), multiboot_directory.opened(multiboot, read_only=False) as tree:
-        board = multiboot_directory.read(tree)
+
+    def chosen(board: Switchboard) -> SwitchState:
         if expect is not None and (expected := _resolve(board.record, expect)) != board.state.default:
             reason = f"the default is {board.state.default}, and not {expected} as was expected"
             raise SwitchRefused(wanted=f"the default {key}", reason=reason)
-        return _write(tree, board, board.state.set_default(_resolve(board.record, key)))
+        return board.state.set_default(_resolve(board.record, key))
+
+    return _change(multiboot, chosen)
 
 
 def boot_once(multiboot: str, key: str | int) -> MultibootState:
@@ -145,9 +147,7 @@ def boot_once(multiboot: str, key: str | int) -> MultibootState:
     Raises:
         EntryUnknown, DeviceBusy, DeviceFailed, MultibootDamaged, PathFailed: as for :func:`set_default`.
     """
-    with multiboot_directory.locked(multiboot), multiboot_directory.opened(multiboot, read_only=False) as tree:
-        board = multiboot_directory.read(tree)
-        return _write(tree, board, board.state.boot_once(_resolve(board.record, key)))
+    return _change(multiboot, lambda board: board.state.boot_once(_resolve(board.record, key)))
 
 
 def try_boot(multiboot: str, key: str | int, *, tries: int = 3) -> MultibootState:
@@ -160,9 +160,7 @@ def try_boot(multiboot: str, key: str | int, *, tries: int = 3) -> MultibootStat
         SwitchRefused: it is the default, or these are more than nine tries.
         EntryUnknown, DeviceBusy, DeviceFailed, MultibootDamaged, PathFailed: as for :func:`set_default`.
     """
-    with multiboot_directory.locked(multiboot), multiboot_directory.opened(multiboot, read_only=False) as tree:
-        board = multiboot_directory.read(tree)
-        return _write(tree, board, board.state.try_boot(_resolve(board.record, key), tries))
+    return _change(multiboot, lambda board: board.state.try_boot(_resolve(board.record, key), tries))
 
 
 def confirm(multiboot: str, *, command_line: Path = COMMAND_LINE) -> MultibootState:
@@ -172,12 +170,14 @@ def confirm(multiboot: str, *, command_line: Path = COMMAND_LINE) -> MultibootSt
         SwitchRefused: none is on trial, or this machine is running another one of these systems.
         DeviceBusy, DeviceFailed, MultibootDamaged, PathFailed: as for :func:`set_default`.
     """
-    with multiboot_directory.locked(multiboot), multiboot_directory.opened(multiboot, read_only=False) as tree:
-        board = multiboot_directory.read(tree)
+
+    def confirmed(board: Switchboard) -> SwitchState:
         booted = _booted(board.record, command_line)
         if board.state.trial and booted and booted != board.state.trial:
             raise SwitchRefused(wanted=f"confirming {board.state.trial}", reason=f"{booted} is running and not it")
-        return _write(tree, board, board.state.confirm(), command_line)
+        return board.state.confirm()
+
+    return _change(multiboot, confirmed, command_line)
 
 
 def rollback(multiboot: str) -> MultibootState:
@@ -187,9 +187,7 @@ def rollback(multiboot: str) -> MultibootState:
         SwitchRefused: there is nothing to take back.
         DeviceBusy, DeviceFailed, MultibootDamaged, PathFailed: as for :func:`set_default`.
     """
-    with multiboot_directory.locked(multiboot), multiboot_directory.opened(multiboot, read_only=False) as tree:
-        board = multiboot_directory.read(tree)
-        return _write(tree, board, board.state.rollback())
+    return _change(multiboot, lambda board: board.state.rollback())
 
 
 def refresh(multiboot: str, nodes: Sequence[str]) -> MultibootState:
@@ -224,11 +222,10 @@ def verify(multiboot: str, nodes: Sequence[str], *, cancel: Cancellation | None 
     by_uuid = _by_uuid(nodes)
     problems = list(board.damage)
     for image in board.record.images:
-        places = [place for place in (image.root, image.boot) if place is not None]
-        if missing := [place.uuid for place in places if place.uuid not in by_uuid]:
+        if missing := [place.uuid for place in image.places if place.uuid not in by_uuid]:
             problems.append(f"{image.name}: no file system with the UUID {' or '.join(missing)} was found")
             continue
-        entries = [each for each in board.record.entries if each.image == image.name]
+        entries = board.record.entries_of(image.name)
         problems.extend(_stale(image, entries, by_uuid))
         problems.extend(image_entries.unreadable(image, entries, by_uuid, cancel or Cancellation()))
     return tuple(problems)
@@ -253,9 +250,15 @@ def _look(multiboot: str) -> Switchboard:
         return multiboot_directory.read(tree)
 
 
-def _write(tree: RootDir, board: Switchboard, state: SwitchState, command_line: Path = COMMAND_LINE) -> MultibootState:
-    multiboot_directory.write_state(tree, state, board.others)
-    return _state(replace(board, state=state, damage=()), command_line)
+def _change(
+    multiboot: str, change: Callable[[Switchboard], SwitchState], command_line: Path = COMMAND_LINE
+) -> MultibootState:
+    """Read the state, write what ``change`` makes of it, and keep everybody else off meanwhile."""
+    with multiboot_directory.locked(multiboot), multiboot_directory.opened(multiboot, read_only=False) as tree:
+        board = multiboot_directory.read(tree)
+        state = change(board)
+        multiboot_directory.write_state(tree, state, board.others)
+        return _state(replace(board, state=state, damage=()), command_line)
 
 
 def _state(board: Switchboard, command_line: Path) -> MultibootState:
@@ -273,40 +276,37 @@ def _booted(record: MenuRecord, command_line: Path) -> str:
     except OSError:
         return ""
     marks = [word.partition("=")[2] for word in words if word.startswith(f"{ENTRY_PARAMETER}=")]
-    known = {each.entry.id for each in record.entries}
-    return marks[-1] if marks and marks[-1] in known else ""
+    return marks[-1] if marks and marks[-1] in record.ids else ""
 
 
 def _reread(board: Switchboard, nodes: Sequence[str]) -> MenuRecord:
     by_uuid = _by_uuid(nodes)
-    images: list[ImageRecord] = []
-    entries: list[RecordedEntry] = []
-    left_out: list[str] = []
-    for image in board.record.images:
-        places = [place for place in (image.root, image.boot) if place is not None]
-        if any(place.uuid not in by_uuid for place in places):
-            images.append(image)
-            entries.extend(each for each in board.record.entries if each.image == image.name)
-            continue
-        try:
-            found = image_entries.read(image, by_uuid)
-        except DiskError:
-            # verify() says it. A system that is damaged, or hostile, must not keep the others from their menu.
-            images.append(image)
-            entries.extend(each for each in board.record.entries if each.image == image.name)
-            continue
-        images.append(found.image)
-        entries.extend(found.entries)
-        if found.reason:
-            left_out.append(f"{image.name}: {found.reason}")
+    found = [_read_again(image, board.record, by_uuid) for image in board.record.images]
+    entries = tuple(entry for each in found for entry in each.entries)
     # What GRUB takes for the default if its block is lost.
     default = board.state.default
     if default not in {each.entry.id for each in entries}:
         reason = f"{board.record.image_of(board.state.default)}, the default, has no kernel for {default} any more"
         raise BootImpossible(device="the machine", reason=f"{reason}; set another default first")
     return replace(
-        board.record, images=tuple(images), entries=tuple(entries), default=default, left_out=tuple(left_out)
+        board.record,
+        images=tuple(each.image for each in found),
+        entries=entries,
+        default=default,
+        left_out=tuple(f"{each.image.name}: {each.reason}" for each in found if each.reason),
     )
+
+
+def _read_again(image: ImageRecord, record: MenuRecord, by_uuid: Mapping[str, str]) -> ImageEntries:
+    """Return what an image can start now; of one that isn't there, or can't be read, what it could before."""
+    before = ImageEntries(image=image, entries=record.entries_of(image.name))
+    if any(place.uuid not in by_uuid for place in image.places):
+        return before
+    try:
+        return image_entries.read(image, by_uuid)
+    except DiskError:
+        # verify() says it. A system that is damaged, or hostile, must not keep the others from their menu.
+        return before
 
 
 def _by_uuid(nodes: Sequence[str]) -> dict[str, str]:

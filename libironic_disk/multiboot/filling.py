@@ -255,7 +255,7 @@ def _compared(record: MenuRecord, by_uuid: Mapping[str, str], report: OsProberRe
     yield from report.problems
     seen = {found.node for found in report.found}
     for image in record.images:
-        ours = any(each.image == image.name for each in record.entries)
+        ours = bool(record.entries_of(image.name))
         theirs = by_uuid[image.root.uuid] in seen
         if ours and not theirs:
             yield f"os-prober finds no system in {image.name}, whose kernels were found without it"

@@ -75,8 +75,7 @@ def trees(image: ImageRecord, nodes: Mapping[str, str]) -> Iterator[tuple[RootDi
     with ExitStack() as stack:
         made = [
             RootDir(stack.enter_context(_directory(place, nodes[place.uuid])), tree=nodes[place.uuid])
-            for place in (image.root, image.boot)
-            if place is not None
+            for place in image.places
         ]
         yield made[0], made[1] if len(made) > 1 else None
 
@@ -91,7 +90,7 @@ def unreadable(
     Raises:
         Cancelled: the caller wished so.
     """
-    place = image.boot or image.root
+    place = image.kernels_on
     if is_mounted(place, nodes[place.uuid]):
         return
     prefix = f"/{place.subvolume}" if place.subvolume else ""
@@ -147,7 +146,7 @@ def subvolume_of(node: str, filesystem: FileSystem) -> str:
 
 
 def _entries(image: ImageRecord, systems: Systems, own: Mapping[str, tuple[str, ...]]) -> Iterator[RecordedEntry]:
-    holder = image.boot or image.root
+    holder = image.kernels_on
     prefix = "" if image.boot else "/boot"
     if holder.subvolume:
         prefix = f"/{holder.subvolume}{prefix}"

@@ -115,8 +115,7 @@ def read(tree: RootDir) -> Switchboard:
     state = switching.from_variables(variables)
     generation = state.generation if tree.exists(multimenu.menu_path(state.generation)) else state.generation.other
     record = _read_record(tree, generation)
-    known = {each.entry.id for each in record.entries}
-    if state.default not in known:
+    if state.default not in record.ids:
         if state.default:
             damage.append(f"the default {state.default} is in the menu no more")
         state = replace(state, default=record.default)
@@ -174,15 +173,14 @@ def replace_menu(node: str, board: Switchboard, record: MenuRecord) -> None:
             the new one already.
     """
     idle = board.state.generation.other
-    present = {each.entry.id for each in record.entries}
     with opened(node, read_only=False) as tree:
         write_menu(tree, idle, record)
     with opened(node, read_only=False) as tree:
         now = read(tree)
         state = now.state
-        if state.default not in present:
+        if state.default not in record.ids:
             raise SwitchRefused(wanted=f"a menu without its default {state.default}", reason="choose another one first")
-        for gone in {each.entry.id for each in now.record.entries} - present:
+        for gone in now.record.ids - record.ids:
             state = state.forget(gone)
         write_state(tree, replace(state, generation=idle), now.others)
     with opened(node, read_only=False) as tree:

@@ -27,11 +27,11 @@ def parse(block: bytes, *, path: str) -> dict[str, str]:
         raise MultibootDamaged(path=path, reason=f"it has {len(block)} bytes and not {SIZE}")
     if not block.startswith(_HEADER):
         raise MultibootDamaged(path=path, reason="it does not begin as GRUB's environment block does")
-    return dict(_variables(block[len(_HEADER) :]))
+    return dict(_variables(block[len(_HEADER) :].decode("utf-8", errors="surrogateescape")))
 
 
-def _variables(body: bytes) -> Iterable[tuple[str, str]]:
-    for line in _lines(body.decode("utf-8", errors="surrogateescape")):
+def _variables(body: str) -> Iterable[tuple[str, str]]:
+    for line in _lines(body):
         name, separator, value = line.partition("=")
         if separator and not name.startswith("#"):
             yield name, value
@@ -70,4 +70,4 @@ def _escaped(value: str) -> str:
 
 def lenient(text: str) -> dict[str, str]:
     """Return what can be read of a block that somebody else wrote, whatever its size."""
-    return {name: value for name, value in _variables(text.encode("utf-8", errors="surrogateescape"))}
+    return dict(_variables(text))

@@ -46,6 +46,16 @@ class ImageRecord:
     boot: Place | None = None
     parameters: KernelParameters
 
+    @property
+    def places(self) -> tuple[Place, ...]:
+        """All file systems of it that are known, the root first."""
+        return (self.root,) if self.boot is None else (self.root, self.boot)
+
+    @property
+    def kernels_on(self) -> Place:
+        """The file system that GRUB loads its kernels from."""
+        return self.boot or self.root
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordedEntry:
@@ -70,6 +80,15 @@ class MenuRecord:
     def menu(self) -> MultiMenu:
         """The menu that GRUB shows."""
         return MultiMenu(entries=tuple(each.entry for each in self.entries), default=self.default, timeout=self.timeout)
+
+    @property
+    def ids(self) -> frozenset[str]:
+        """The ids of all entries."""
+        return frozenset(each.entry.id for each in self.entries)
+
+    def entries_of(self, image: str) -> tuple[RecordedEntry, ...]:
+        """Return the entries that start an image, in their order."""
+        return tuple(each for each in self.entries if each.image == image)
 
     def image(self, name: str) -> ImageRecord:
         """Return the image of this name.
