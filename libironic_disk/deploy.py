@@ -32,7 +32,7 @@ from libironic_disk.pure.disks.layout import FileSystem
 from libironic_disk.pure.disks.planning import Existing, Plan, PlannedPartition
 from libironic_disk.pure.images.inspection import Proof
 from libironic_disk.pure.report import DeployedPartition, DeployResult
-from libironic_disk.pure.roles import Firmware, Role
+from libironic_disk.pure.roles import Role
 from libironic_disk.request import BootLoader, DeployRequest, FirmwareEntry, check_root_only, layout_of
 from libironic_disk.wholedisk import WholeDiskPlan, WholeDiskWritten
 
@@ -223,7 +223,7 @@ def _boot(request: DeployRequest, facts: DiskFacts, wanted: Plan) -> BootPlan:
         kernel_parameters=request.kernel_parameters,
         timeout=request.menu_timeout,
         serial=request.serial,
-        signed=request.signed and request.firmware is Firmware.UEFI,
+        signed=request.signed,
     )
 
 

@@ -132,35 +132,37 @@ def plan(request: MultibootRequest, *, cancel: Cancellation | None = None) -> Mu
     )
     devices = request.devices or tuple(lookup.find(disk.id_kind, disk.id_value) for disk in described.disks)
     facts = volumes.observe(devices, file_sector_size=request.file_sector_size)
-    if described.policy is PartitionsPolicy.VERIFY:
-        storage = volumes.plan(arrangement.storage, facts, existing=Existing.MATCH, take_apart=True)
+    kept = described.policy is PartitionsPolicy.VERIFY
+    existing = Existing.MATCH if kept else Existing.REPLACE
+    storage = volumes.plan(arrangement.storage, facts, existing=existing, take_apart=True)
+    if kept:
         _check_as_described(storage)
-    else:
-        storage = volumes.plan(arrangement.storage, facts, existing=Existing.REPLACE, take_apart=True)
-    for image in described.images:
-        if image.name not in writes:
-            continue
-        placed = arrangement.root_of(image.name)
+    for name, image in inspected.items():
         for device in devices:
-            images.check_apart(inspected[image.name], device)
-        if image.name in trees:
-            continue
-        kind = partitionimages.check(
-            inspected[image.name],
-            target=f"the volume {placed.partition} of {image.name}",
-            capacity=size_of(storage, placed),
-            boots=False,
-            device=devices[placed.disk or 0],
-            cancel=cancel,
-        )
-        if kind in grub.ROOT_FILE_SYSTEMS:
-            # Another file system with its UUID may turn up.
-            process.require(reidentifying.required_tools([FileSystem(kind)]))
+            images.check_apart(image, device)
+        if name not in trees:
+            _check_image(name, image, arrangement.root_of(name), storage, cancel)
     boots = tuple(_plan_boot(request, storage.disks[0], firmware) for firmware in sorted(request.firmwares))
     process.require(tool for image in inspected.values() for tool in images.required_tools(image))
     return MultibootPlan(
         request=request, arrangement=arrangement, storage=storage, images=inspected, trees=trees, boots=boots
     )
+
+
+def _check_image(
+    name: str, image: InspectedImage, placed: Placed, storage: StoragePlan, cancel: Cancellation | None
+) -> None:
+    kind = partitionimages.check(
+        image,
+        target=f"the volume {placed.partition} of {name}",
+        capacity=size_of(storage, placed),
+        boots=False,
+        device=storage.disks[placed.disk or 0].device,
+        cancel=cancel,
+    )
+    if kind in grub.ROOT_FILE_SYSTEMS:
+        # Another file system with its UUID may turn up.
+        process.require(reidentifying.required_tools([FileSystem(kind)]))
 
 
 def _writes(described: MultiImage) -> frozenset[str]:
@@ -225,7 +227,7 @@ def _plan_boot(request: MultibootRequest, disk: Plan, firmware: Firmware) -> Boo
         kernel_parameters=request.description.kernel_parameters,
         timeout=request.menu_timeout,
         serial=request.serial,
-        signed=request.signed and firmware is Firmware.UEFI,
+        signed=request.signed,
     )
 
 

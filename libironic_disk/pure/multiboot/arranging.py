@@ -89,12 +89,7 @@ def arrange(
         trees: names of the images that are archives of files. Every other one brings the file system of its root.
     """
     targets = tuple((image.name, image.target) for image in description.images)
-    written = frozenset(
-        volume
-        for image in description.images
-        for volume in description.volumes_of(image.name)
-        if volume.mount == image.target and image.name not in trees
-    )
+    written = frozenset(description.root_of(name) for name, _ in targets if name not in trees)
     layouts: list[Layout] = []
     placed: list[Placed] = []
     for number, disk in enumerate(description.disks):
@@ -139,17 +134,19 @@ def _partitions(disk: Disk, written: frozenset[Volume]) -> Iterator[PartitionSpe
             yield PartitionSpec(role=Role.LVM, size=each.size, name=next(free), member_of=each.group)
         else:
             filesystem = _filesystem(each, written)
-            role = Role.SWAP if filesystem is FileSystem.SWAP else Role.DATA
-            yield PartitionSpec(role=role, size=each.size, name=each.name, filesystem=filesystem)
+            yield PartitionSpec(role=_role(filesystem), size=each.size, name=each.name, filesystem=filesystem)
 
 
 def _group(group: Group, written: frozenset[Volume]) -> GroupSpec:
     volumes = []
     for each in group.volumes:
         filesystem = _filesystem(each, written)
-        role = Role.SWAP if filesystem is FileSystem.SWAP else Role.DATA
-        volumes.append(VolumeSpec(name=each.name, size=each.size, role=role, filesystem=filesystem))
+        volumes.append(VolumeSpec(name=each.name, size=each.size, role=_role(filesystem), filesystem=filesystem))
     return GroupSpec(name=group.name, volumes=tuple(volumes))
+
+
+def _role(filesystem: FileSystem | None) -> Role:
+    return Role.SWAP if filesystem is FileSystem.SWAP else Role.DATA
 
 
 def _filesystem(volume: Volume, written: frozenset[Volume]) -> FileSystem | None:

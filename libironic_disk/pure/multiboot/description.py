@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Final
 
 from libironic_disk.pure.boot.kernelparams import KernelParameters
 from libironic_disk.pure.disks.layout import FileSystem
 from libironic_disk.pure.disks.sizes import Size
 from libironic_disk.pure.words import settle
 
-MULTIBOOT: str = "multiboot"
+MULTIBOOT: Final = "multiboot"
 """What the specification calls the partition that GRUB lives on, as if it were mounted there."""
 
 
@@ -166,10 +167,10 @@ class MultiImage:
         Raises:
             KeyError: it has none, or isn't one of these.
         """
-        for each in self.images:
-            for volume in self.volumes_of(image):
-                if each.name == image and volume.mount == each.target:
-                    return volume
+        target = {each.name: each.target for each in self.images}[image]
+        for volume in self.volumes_of(image):
+            if volume.mount == target:
+                return volume
         raise KeyError(image)
 
     def volumes_of(self, image: str) -> tuple[Volume, ...]:
