@@ -4,8 +4,40 @@ from __future__ import annotations
 
 import stat
 import subprocess
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+
+# What every init here begins with: busybox's programs, the kernel's file systems, and the modules in their order.
+_BEGINNING = """\
+#!/bin/busybox sh
+/bin/busybox --install -s /bin
+export PATH=/bin
+mount -t proc none /proc
+mount -t sysfs none /sys
+mount -t devtmpfs none /dev
+for module in $(cat /modules/order); do insmod /modules/$module; done
+"""
+_FOLDERS = ("bin", "dev", "modules", "proc", "root", "sys")
+
+
+def with_busybox(tree: Path, version: str, init: str, *, modules: Iterable[str], folders: Sequence[str] = ()) -> bytes:
+    """Return a RAM disk with busybox and some modules.
+
+    Args:
+        tree: a tree with busybox and the kernel's modules.
+        version: of the kernel.
+        init: the shell's lines for when the modules are loaded.
+        modules: to be loaded; what they depend on comes too.
+        folders: to be there beside the usual ones.
+    """
+    needed = needed_modules(tree, version, modules)
+    files = {
+        "bin/busybox": (0o755, (tree / "bin/busybox").read_bytes()),
+        "init": (0o755, (_BEGINNING + init).encode()),
+        "modules/order": (0o644, "\n".join(module.name for module in needed).encode()),
+    }
+    files |= {f"modules/{module.name}": (0o644, module.read_bytes()) for module in needed}
+    return archive((*_FOLDERS, *folders), files)
 
 
 def archive(folders: Iterable[str], files: Mapping[str, tuple[int, bytes]]) -> bytes:

@@ -11,20 +11,13 @@ import tempfile
 from pathlib import Path
 
 from lab import cache_directory
-from lab.initramfs import archive, needed_modules
+from lab.initramfs import with_busybox
 from lab.testmachine import MIB, debian_packages, kernel_version
 
 _MODULES = ("virtio_pci", "virtio_blk", "ext4", "crc32c_generic")
 
 # As initramfs-tools has it, a root that isn't found ends in a panic.
 _INIT = """\
-#!/bin/busybox sh
-/bin/busybox --install -s /bin
-export PATH=/bin
-mount -t proc none /proc
-mount -t sysfs none /sys
-mount -t devtmpfs none /dev
-for module in $(cat /modules/order); do insmod /modules/$module; done
 root=$(sed -n 's/.*root=UUID=\\([^ ]*\\).*/\\1/p' /proc/cmdline)
 if ! mount -o ro "$(findfs UUID=$root)" /root; then echo "NO ROOT $root"; exec false; fi
 echo "SYSTEM $(cat /root/etc/name) KERNEL {version} CMDLINE $(cat /proc/cmdline)"
@@ -36,14 +29,8 @@ def kernel_and_initrd(version: str = "") -> tuple[str, bytes, bytes]:
     """Return a version, a kernel and a RAM disk that says that it is of this version."""
     packages = debian_packages(cache_directory())
     real = kernel_version(packages)
-    modules = needed_modules(packages, real, _MODULES)
-    files = {
-        "bin/busybox": (0o755, (packages / "bin/busybox").read_bytes()),
-        "init": (0o755, _INIT.format(version=version or real).encode()),
-        "modules/order": (0o644, "\n".join(module.name for module in modules).encode()),
-    }
-    files |= {f"modules/{module.name}": (0o644, module.read_bytes()) for module in modules}
-    initrd = archive(("bin", "dev", "mnt", "modules", "proc", "root", "sys", "tmp"), files)
+    init = _INIT.format(version=version or real)
+    initrd = with_busybox(packages, real, init, modules=_MODULES, folders=("mnt", "tmp"))
     return version or real, (packages / "boot" / f"vmlinuz-{real}").read_bytes(), initrd
 
 

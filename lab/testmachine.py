@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lab import cache_directory, locked
-from lab.initramfs import archive, needed_modules
+from lab.initramfs import with_busybox
 from lab.qemu import Machine, processor, started, uefi
 
 Log = Callable[[str], None]
@@ -47,13 +47,6 @@ _COMMAND_LINE = "console=ttyS0 quiet panic=-1 mitigations=off norandmaps random.
 
 # msize is the most that this transport takes; cache=loose, because nobody changes the root meanwhile.
 _INIT = """\
-#!/bin/busybox sh
-/bin/busybox --install -s /bin
-export PATH=/bin
-mount -t proc none /proc
-mount -t sysfs none /sys
-mount -t devtmpfs none /dev
-for module in $(cat /modules/order); do insmod /modules/$module; done
 ip link set lo up
 mount -t 9p -o trans=virtio,version=9p2000.L,msize=512000,cache=loose,ro root /lower
 mount -t tmpfs none /upper
@@ -145,7 +138,9 @@ def running(
         share.mkdir()
         for name, text in (files or {}).items():
             (share / name).write_text(text)
-        initramfs.write_bytes(_initramfs(packages))
+        version = kernel_version(packages)
+        early = with_busybox(packages, version, _INIT, modules=_EARLY_MODULES, folders=("lower", "upper"))
+        initramfs.write_bytes(early)
         (share / "inside.sh").write_text(
             _INSIDE.format(
                 packages=shlex.quote(str(packages)),
@@ -157,7 +152,7 @@ def running(
         )
         arguments = [
             *(*processor(), "-m", str(memory_mib), "-device", "virtio-rng-pci"),
-            *("-kernel", str(packages / "boot" / f"vmlinuz-{kernel_version(packages)}"), "-initrd", str(initramfs)),
+            *("-kernel", str(packages / "boot" / f"vmlinuz-{version}"), "-initrd", str(initramfs)),
             *("-append", _COMMAND_LINE),
             *_shared("root", Path("/"), ",readonly=on,multidevs=remap"),
             *_shared("share", share, ""),
@@ -212,15 +207,6 @@ def kernel_version(packages: Path) -> str:
     """Return the version of the kernel in the tree that :func:`debian_packages` returns."""
     (modules,) = (packages / "lib/modules").iterdir()
     return modules.name
-
-
-def _initramfs(packages: Path) -> bytes:
-    """Make the initial RAM disk: busybox, our init and the modules that it loads."""
-    modules = needed_modules(packages, kernel_version(packages), _EARLY_MODULES)
-    files = {"bin/busybox": (0o755, (packages / "bin/busybox").read_bytes()), "init": (0o755, _INIT.encode())}
-    files |= {f"modules/{module.name}": (0o644, module.read_bytes()) for module in modules}
-    files["modules/order"] = (0o644, "\n".join(module.name for module in modules).encode())
-    return archive(("bin", "dev", "lower", "modules", "proc", "root", "sys", "upper"), files)
 
 
 def _output(*argv: str) -> str:
