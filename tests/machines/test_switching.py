@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from libironic_disk.pure.disks.layout import FileSystem
 from libironic_disk.pure.roles import Firmware
 from libironic_disk.switching import MultibootState
 from tests.support import multiboot_disks
+from tests.support.disks import copied
 
 pytestmark = [pytest.mark.machine, pytest.mark.timeout(900)]
 
@@ -76,7 +76,7 @@ def bios(original: tuple[Path, MultibootResult], tmp_path: Path) -> Computer:
 
 
 def _copy(original: tuple[Path, MultibootResult], folder: Path) -> Path:
-    return Path(shutil.copyfile(original[0], folder / "disk"))
+    return copied(original[0], folder / "disk")
 
 
 def test_systems_are_booted_once_tried_and_confirmed(computer: Computer) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from libironic_disk.grub import SerialConsole
 from libironic_disk.multiboot import MultibootRequest, MultibootResult
 from libironic_disk.multiboot.planning import BOTH
 from libironic_disk.pure.roles import Firmware
+from tests.support.disks import copied
 
 pytestmark = [pytest.mark.machine, pytest.mark.timeout(900)]
 
@@ -62,7 +62,7 @@ def original(images: Mapping[str, DebianImage], tmp_path_factory: pytest.TempPat
 def test_each_system_boots(
     original: Path, images: Mapping[str, DebianImage], tmp_path: Path, name: str, firmware: Firmware
 ) -> None:
-    disk = Path(shutil.copyfile(original, tmp_path / "disk"))
+    disk = copied(original, tmp_path / "disk")
     with partition(disk, "multiboot") as node:
         if name != "debian-12":
             switching.set_default(node, name, expect="debian-12")

@@ -5,7 +5,6 @@ The host's kernel may know neither device mapper nor md: the disks are made in t
 
 from __future__ import annotations
 
-import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -21,6 +20,7 @@ from libironic_disk import switching
 from libironic_disk.pure.roles import Firmware
 from libironic_disk.units import MIB
 from tests.support.deploy_on_volumes import SERIALS, SEVERAL
+from tests.support.disks import copied
 
 pytestmark = [pytest.mark.machine, pytest.mark.timeout(1200)]
 
@@ -83,7 +83,7 @@ def test_one_of_several_roots_on_a_volume_boots(
 
 
 def test_the_other_one_on_a_partition_boots(disks: Mapping[str, Path], tmp_path: Path) -> None:
-    disk = Path(shutil.copyfile(disks[SEVERAL], tmp_path / "disk"))
+    disk = copied(disks[SEVERAL], tmp_path / "disk")
     with partition(disk, "multiboot") as node:
         switching.set_default(node, "small")
     with booted(disk, memory_mib=512) as machine:
