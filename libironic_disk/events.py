@@ -25,6 +25,7 @@ class Phase(StrEnum):
     FORMAT = "format"
     CONFIG_DRIVE = "config drive"
     IMAGE = "image"
+    GROW = "grow"
     BOOT_LOADER = "boot loader"
     COMMIT = "commit"
 

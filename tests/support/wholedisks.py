@@ -137,6 +137,24 @@ def _raid_superblock(offset: int) -> bytes:
     return bytes(superblock)
 
 
+def assert_has_image(disk: LoopDisk, image: Path) -> None:
+    """Assert that a disk has each byte of an image, and its GPT as sgdisk wants one on a disk of this size."""
+    wanted, found = image.read_bytes(), Path(disk.node).read_bytes()
+    sector = disk.sector_size
+    if wanted[sector:].startswith(b"EFI PART"):
+        oracles.check_gpt(disk.node)
+        end = (int.from_bytes(wanted[sector + 32 : sector + 40], "little") + 1) * sector
+        # How much the protective entry covers; where the primary header's backup is and what is usable, and checksums.
+        changed = [ByteRange(446, 462), ByteRange(sector, 2 * sector)] if end < len(found) else []
+        for span in changed:
+            wanted = wanted[: span.start] + found[span.start : span.end] + wanted[span.end :]
+        if len(wanted) == end < len(found):
+            wanted = wanted[: -16 * KIB - sector] + bytes(16 * KIB + sector)
+    # Not in one assertion: pytest would describe how megabytes differ.
+    same = found[: len(wanted)] == wanted
+    assert same
+
+
 def opinions(path: Path, *, sector_size: int) -> set[str]:
     """Return who finds a partition table on a disk: sfdisk, libblkid's program, and our own reader.
 

@@ -24,6 +24,7 @@ from libironic_disk.events import Event, EventSink, PhaseStarted
 from libironic_disk.images import ImageFormat, ImageSource
 from libironic_disk.machine.images import file_ranges
 from libironic_disk.machine.images.streaming import stream
+from libironic_disk.wholedisk import writing
 
 _Result = TypeVar("_Result")
 
@@ -92,7 +93,7 @@ def main(arguments: list[str]) -> int:
         image = stack.enter_context(Path(options.image).open("rb")) if options.as_stream else options.image
         if options.stash is not None:
             small = functools.partial(stream, stash_budget=options.stash)
-            stack.enter_context(mock.patch.object(wholedisk, "stream", small))
+            stack.enter_context(mock.patch.object(writing, "stream", small))
         stack.enter_context(mortal.watching())
         try:
             write(image, options.disk, sink=sink, checksum=options.checksum, declared=options.declared)

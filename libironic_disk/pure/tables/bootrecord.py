@@ -64,6 +64,12 @@ def boot_record(slots: Sequence[Slot | None], sector_size: int, signature: int =
     return record.ljust(sector_size, b"\0")
 
 
+def with_slot(record: bytes, at: int, slot: Slot) -> bytes:
+    """Return a boot record with another entry in one of its four places, counted from 0, and all else as it is."""
+    start = _SLOTS_AT + at * _SLOT.size
+    return record[:start] + _SLOT.pack(*slot) + record[start + _SLOT.size :]
+
+
 def slots_of(record: bytes) -> tuple[Slot, ...] | None:
     """Return the four entries of a boot record, or None where the bytes end without the mark of one."""
     if record[RECORD_SIZE - len(_MARK) : RECORD_SIZE] != _MARK:

@@ -32,7 +32,7 @@ from libironic_disk.pure.tables.gptcopy import (
     encode_header,
     sectors_for,
 )
-from libironic_disk.pure.tables.model import Extent, Reader
+from libironic_disk.pure.tables.model import Extent, FoundPartition, Reader
 from libironic_disk.pure.tables.sectors import Span, in_sectors, overlaps
 
 _ENTRY: Final = struct.Struct("<16s16sQQQ72s")
@@ -90,6 +90,18 @@ class GptEntry:
     def span(self) -> Span:
         """Its sectors."""
         return Span(self.first_lba, self.last_lba + 1, f"partition {self.number}")
+
+    def found(self, sector_size: int) -> FoundPartition:
+        """Return it in bytes."""
+        return FoundPartition(
+            number=self.number,
+            start=self.first_lba * sector_size,
+            size=(self.last_lba - self.first_lba + 1) * sector_size,
+            type_id=str(self.type_guid),
+            uuid=str(self.guid),
+            name=self.name,
+            attributes=self.attributes,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,17 +177,21 @@ def encode(table: GptTable, *, device: str, boot_code: bytes = b"") -> tuple[Ext
 def _encode_entries(table: GptTable) -> bytes:
     packed = bytearray(table.entry_slots * ENTRY_SIZE)
     for entry in table.entries:
-        _ENTRY.pack_into(
-            packed,
-            (entry.number - 1) * ENTRY_SIZE,
-            entry.type_guid.bytes_le,
-            entry.guid.bytes_le,
-            entry.first_lba,
-            entry.last_lba,
-            entry.attributes,
-            entry.name.encode("utf-16-le"),
-        )
+        at = (entry.number - 1) * ENTRY_SIZE
+        packed[at : at + ENTRY_SIZE] = encode_entry(entry)
     return bytes(packed)
+
+
+def encode_entry(entry: GptEntry) -> bytes:
+    """Return the bytes of an entry (UEFI 2.10, table 5.6)."""
+    return _ENTRY.pack(
+        entry.type_guid.bytes_le,
+        entry.guid.bytes_le,
+        entry.first_lba,
+        entry.last_lba,
+        entry.attributes,
+        entry.name.encode("utf-16-le"),
+    )
 
 
 def _limits(table: GptTable) -> Iterator[str]:
@@ -253,18 +269,33 @@ def decode(read: Reader, *, device: str, disk_size: int, sector_size: int) -> tu
         raise TableInvalid(device=device, problems=(*problems, *disk.other_sector_sizes()))
     if not isinstance(primary, str) and not isinstance(backup, str):
         problems += _differences(primary, backup)
-    entries, defects = _decode_entries(found, disk.sectors)
-    table = GptTable(
-        disk_guid=UUID(bytes_le=found.header.disk_guid),
-        sector_size=sector_size,
-        disk_sectors=disk.sectors,
-        first_usable=found.header.first_usable,
-        last_usable=found.header.last_usable,
-        entries=tuple(entries),
-        entry_slots=found.header.slots,
-    )
+    table, defects = _table_of(found, disk)
     problems += [*disk.oddities(found.header), *defects, *_range_defects(table)]
     return table, (*_protective_defects(read(0, RECORD_SIZE), disk.sectors), *problems)
+
+
+def unchangeable(copy: Copy, disk: GptReader) -> Iterator[str]:
+    """Yield why the table of a valid copy can't be changed without losing what it says, or what it is."""
+    table, defects = _table_of(copy, disk)
+    yield from disk.unknown(copy.header)
+    if copy.header.entries_lba + sectors_for(len(copy.entries), disk.sector_size) > table.first_usable:
+        yield f"the GPT has its entries at sector {copy.header.entries_lba}, where partitions may be"
+    yield from defects
+    yield from _range_defects(table)
+
+
+def _table_of(copy: Copy, disk: GptReader) -> tuple[GptTable, list[str]]:
+    entries, defects = decode_entries(copy, disk.sectors)
+    table = GptTable(
+        disk_guid=UUID(bytes_le=copy.header.disk_guid),
+        sector_size=disk.sector_size,
+        disk_sectors=disk.sectors,
+        first_usable=copy.header.first_usable,
+        last_usable=copy.header.last_usable,
+        entries=tuple(entries),
+        entry_slots=copy.header.slots,
+    )
+    return table, defects
 
 
 def _differences(primary: Copy, backup: Copy) -> Iterator[str]:
@@ -277,7 +308,8 @@ def _differences(primary: Copy, backup: Copy) -> Iterator[str]:
         yield "the backup copy of the GPT is not the same table as the primary one"
 
 
-def _decode_entries(copy: Copy, disk_sectors: int) -> tuple[list[GptEntry], list[str]]:
+def decode_entries(copy: Copy, disk_sectors: int) -> tuple[list[GptEntry], list[str]]:
+    """Return the partitions of a copy, and in words which entries are none and what else is wrong with them."""
     entries: list[GptEntry] = []
     problems: list[str] = []
     size = copy.header.entry_size

@@ -137,14 +137,18 @@ class GptReader:
         found = max(header.my_lba, header.alternate_lba)
         if found != last:
             yield f"the backup copy of the GPT is at sector {found}, the last one of the disk is {last}"
+        yield from self.unknown(header)
+        if header.my_lba == 1 and header.entries_lba != 2:
+            yield f"the primary copy of the GPT has its entries at sector {header.entries_lba}, not 2"
+
+    def unknown(self, header: Header) -> Iterator[str]:
+        """Yield what nobody could write anew: another revision, other entries, a table that would use its own place."""
         if header.revision != _REVISION:
             yield f"the GPT has the revision {header.revision:#010x}"
         if header.entry_size != ENTRY_SIZE:
             yield f"the GPT has entries of {header.entry_size} bytes, Linux reads only those of {ENTRY_SIZE}"
-        if header.my_lba == 1 and header.entries_lba != 2:
-            yield f"the primary copy of the GPT has its entries at sector {header.entries_lba}, not 2"
         reserved = sectors_for(header.entries_size, self.sector_size)
-        if header.first_usable < 2 + reserved or header.last_usable > last - 1 - reserved:
+        if header.first_usable < 2 + reserved or header.last_usable > self.sectors - 2 - reserved:
             yield f"the usable sectors {header.first_usable} to {header.last_usable} reach into the GPT"
 
 

@@ -25,7 +25,7 @@ from libironic_disk.pure.tables.bootrecord import (
     slots_of,
     with_boot_code,
 )
-from libironic_disk.pure.tables.model import Extent, Reader
+from libironic_disk.pure.tables.model import Extent, FoundPartition, Reader
 from libironic_disk.pure.tables.sectors import Span, in_sectors, overlaps
 
 SECTOR_LIMIT: Final = 1 << 32
@@ -35,7 +35,8 @@ _FIRST_LOGICAL: Final = SLOTS + 1
 _LARGEST_CHAIN: Final = 256
 _EXTENDED_LBA: Final = 0x0F
 _LINK: Final = 0x05
-_NO_CHS: Final = b"\xfe\xff\xff"
+NO_CHS: Final = b"\xfe\xff\xff"
+"""The address that stands for "too large to say"."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +90,17 @@ class MbrEntry:
     def span(self) -> Span:
         """Its sectors."""
         return Span(self.first_lba, self.end_lba, f"partition {self.number}")
+
+    def found(self, sector_size: int, signature: int, disk_sectors: int) -> FoundPartition:
+        """Return it in bytes; Linux cuts one that ends behind its disk (block/partitions/core.c)."""
+        return FoundPartition(
+            number=self.number,
+            start=self.first_lba * sector_size,
+            size=(min(self.end_lba, disk_sectors) - self.first_lba) * sector_size,
+            type_id=f"{self.type_id:#04x}",
+            uuid=f"{signature:08x}-{self.number:02x}",
+            bootable=self.bootable,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,7 +167,7 @@ def encode(table: MbrTable, *, device: str, boot_code: bytes = b"") -> tuple[Ext
 
 def _slot(entry: MbrEntry, first_lba: int) -> Slot:
     indicator = ACTIVE if entry.bootable else 0
-    return Slot(indicator, _NO_CHS, entry.type_id, _NO_CHS, first_lba, entry.sectors)
+    return Slot(indicator, NO_CHS, entry.type_id, NO_CHS, first_lba, entry.sectors)
 
 
 def _encode_chain(table: MbrTable) -> Iterator[Extent]:
@@ -170,7 +182,7 @@ def _encode_chain(table: MbrTable) -> Iterator[Extent]:
     for (lba, entry), link in zip(chain, following, strict=True):
         slots: list[Slot | None] = [_slot(entry, entry.first_lba - lba) if entry else None]
         if link is not None and link[1] is not None:
-            slots.append(Slot(0, _NO_CHS, _LINK, _NO_CHS, link[0] - head, link[1].end_lba - link[0]))
+            slots.append(Slot(0, NO_CHS, _LINK, NO_CHS, link[0] - head, link[1].end_lba - link[0]))
         yield Extent(lba * table.sector_size, boot_record(slots, table.sector_size))
 
 

@@ -6,6 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
+from uuid import UUID
+
+from libironic_disk.pure.ranges import ByteRange
 
 Reader = Callable[[int, int], bytes]
 """``read(offset, length)`` of a disk, in bytes. Returns fewer bytes only at the end of the disk."""
@@ -48,6 +51,17 @@ class FoundPartition:
     def end(self) -> int:
         """The first byte behind the partition."""
         return self.start + self.size
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewPartition:
+    """A partition to be added to a table of either kind; ``name`` and ``guid`` are lost on an MBR."""
+
+    span: ByteRange
+    name: str
+    type_guid: UUID
+    guid: UUID
+    mbr_type: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,7 +17,7 @@ from libironic_disk.pure.ranges import ByteRange, merged
 from libironic_disk.pure.tables import gpt, mbr
 from libironic_disk.pure.tables.bootrecord import PROTECTIVE, RECORD_SIZE, signature_of, slots_of
 from libironic_disk.pure.tables.gptcopy import GptReader
-from libironic_disk.pure.tables.model import FoundPartition, FoundTable, Reader, TableKind
+from libironic_disk.pure.tables.model import FoundTable, Reader, TableKind
 from libironic_disk.units import align_down, align_up
 
 _MOST_PROBLEMS: Final = 20
@@ -49,6 +49,12 @@ def read_table(read: Reader, *, device: str, disk_size: int, sector_size: int) -
     if len(problems) > _MOST_PROBLEMS:
         problems = (*problems[:_MOST_PROBLEMS], f"and {len(problems) - _MOST_PROBLEMS} more")
     return replace(table, problems=problems, regions=_whole_sectors(consulted, sector_size, disk_size))
+
+
+def kind_of_table(read: Reader, *, disk_size: int, sector_size: int) -> TableKind | None:
+    """Return which kind of table a disk has, whatever may be wrong with it; None where there is none."""
+    disk = GptReader(read=read, sector_size=sector_size, sectors=disk_size // sector_size)
+    return _kind(read(0, RECORD_SIZE), disk)
 
 
 def regions(table: FoundTable | None, disk_size: int, sector_size: int) -> tuple[tuple[int, int], ...]:
@@ -116,37 +122,16 @@ def is_file_system(record: bytes) -> bool:
 def _gpt_table(disk: GptReader, device: str) -> FoundTable:
     size = disk.sector_size
     table, problems = gpt.decode(disk.read, device=device, disk_size=disk.sectors * size, sector_size=size)
-    partitions = (
-        FoundPartition(
-            number=entry.number,
-            start=entry.first_lba * size,
-            size=(entry.last_lba - entry.first_lba + 1) * size,
-            type_id=str(entry.type_guid),
-            uuid=str(entry.guid),
-            name=entry.name,
-            attributes=entry.attributes,
-        )
-        for entry in table.entries
-    )
-    return FoundTable(kind=TableKind.GPT, disk_id=str(table.disk_guid), partitions=tuple(partitions), problems=problems)
+    partitions = tuple(entry.found(size) for entry in table.entries)
+    return FoundTable(kind=TableKind.GPT, disk_id=str(table.disk_guid), partitions=partitions, problems=problems)
 
 
 def _mbr_table(disk: GptReader, device: str) -> FoundTable:
     size = disk.sector_size
     table, problems = mbr.decode(disk.read, device=device, disk_size=disk.sectors * size, sector_size=size)
-    # Linux ignores a partition that begins behind the disk and cuts one that ends there
-    # (block/partitions/core.c).
+    # Linux ignores a partition that begins behind the disk (block/partitions/core.c).
     partitions = (
-        FoundPartition(
-            number=entry.number,
-            start=entry.first_lba * size,
-            size=(min(entry.end_lba, disk.sectors) - entry.first_lba) * size,
-            type_id=f"{entry.type_id:#04x}",
-            uuid=f"{table.signature:08x}-{entry.number:02x}",
-            bootable=entry.bootable,
-        )
-        for entry in table.entries
-        if entry.first_lba < disk.sectors
+        entry.found(size, table.signature, disk.sectors) for entry in table.entries if entry.first_lba < disk.sectors
     )
     if disk.has_magic(1):
         problems = (*problems, "sector 1 holds the remains of a GPT")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from libironic_disk import deploy, wholedisk
+from libironic_disk import deploy
 from libironic_disk.errors import (
     Cancelled,
     ChecksumMismatch,
@@ -34,6 +34,7 @@ from libironic_disk.machine.images.target import Target
 from libironic_disk.pure.images import qcow2_spillway
 from libironic_disk.pure.ranges import ByteRange
 from libironic_disk.units import KIB, MIB
+from libironic_disk.wholedisk import writing
 from tests.conftest import Bench
 from tests.support import oracles, wholedisks
 from tests.support.badserver import Fault, ImageServer, Kind
@@ -117,7 +118,7 @@ def test_cancelling_leaves_the_old_disk_or_none_or_the_whole_new_one(
     if when is Phase.COMMIT:
         # Too late to stop, and never half done.
         deploy.deploy(request, sink=sink, cancel=switch)
-        oracles.output("cmp", "--bytes", str(SIZE), str(raw), disk.node)
+        wholedisks.assert_has_image(disk, raw)
         return
     with pytest.raises(Cancelled) as cancelled:
         deploy.deploy(request, sink=sink, cancel=switch)
@@ -162,7 +163,7 @@ def test_what_only_the_end_of_an_image_shows_of_its_sectors_leaves_no_table(benc
 def test_an_image_whose_waiting_clusters_have_no_room_leaves_no_table(
     disk: LoopDisk, raw: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(wholedisk, "stream", functools.partial(streaming.stream, stash_budget=64 * KIB))
+    monkeypatch.setattr(writing, "stream", functools.partial(streaming.stream, stash_budget=64 * KIB))
     monkeypatch.setattr(qcow2_spillway, "_MOST_LENT", 8)
     late = wholedisks.with_tables_last(wholedisks.as_qcow2(raw, "-o", "preallocation=full"))
     with late.open("rb") as stream, pytest.raises(ImageOrderUnsupported) as failed:
@@ -298,11 +299,11 @@ def test_a_node_that_never_appears_is_told_of_a_finished_disk(
             add(fd, disk, number, span)
 
     monkeypatch.setattr(partition_nodes, "add", forgetful)
-    monkeypatch.setattr(wholedisk, "_NODE_TIMEOUT", 0.05)
+    monkeypatch.setattr(writing, "_NODE_TIMEOUT", 0.05)
     with pytest.raises(NodeMissing) as missing:
         deploy.deploy(wholedisks.request_for(disk, raw))
     assert (missing.value.number, missing.value.disk) == (2, DiskState.FINISHED)
-    oracles.output("cmp", "--bytes", str(SIZE), str(raw), disk.node)
+    wholedisks.assert_has_image(disk, raw)
 
 
 def test_a_partition_that_the_kernel_refuses_is_a_warning(
@@ -338,7 +339,7 @@ def test_a_sink_that_fails_behind_the_last_write_leaves_the_finished_disk(disk: 
 
     with pytest.raises(BrokenPipeError):
         deploy.deploy(wholedisks.request_for(disk, raw), sink=sink)
-    oracles.output("cmp", "--bytes", str(SIZE), str(raw), disk.node)
+    wholedisks.assert_has_image(disk, raw)
     assert wholedisks.opinions(Path(disk.node), sector_size=512) == wholedisks.EVERYBODY
 
 

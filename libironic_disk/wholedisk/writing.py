@@ -1,90 +1,40 @@
-"""A whole-disk image on a disk: its own partition table, its own boot loader, whatever systems it has.
-
-Two functions, after :func:`libironic_disk.images.inspect` and :func:`libironic_disk.partitioner.observe`::
-
-    wanted = plan(image, facts)            # touches nothing, refuses what can't work
-    print(wanted)
-    written = apply(wanted)                # the disk boots with the last write, or not at all
-
-The first and the last MiB of the disk are zeros while the image is written. What the image has there is kept in memory
-until all else is on the disk and is known to be right, and its very first sector comes last.
-"""
+"""Doing what was planned: the image, then what its disk has besides, and what makes it a disk at the end."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from libironic_disk import images
-from libironic_disk.errors import DeviceFailed, DeviceReadOnly, DiskState, ImageDamaged, ImageRefused, leaving
+from libironic_disk.errors import DeviceFailed, DiskState, ImageDamaged, leaving
 from libironic_disk.events import Cancellation, EventSink, Phase, ignore, phase
-from libironic_disk.images import InspectedImage
 from libironic_disk.machine.disks import disk_io, ends, partition_nodes, sysfs, wiping
 from libironic_disk.machine.disks.holding import HeldDisk, held
 from libironic_disk.machine.disks.hostlock import host_lock
 from libironic_disk.machine.disks.outcome import blanked_unless_finished
+from libironic_disk.machine.disks.overlay import Overlay
 from libironic_disk.machine.images.metering import Meter
 from libironic_disk.machine.images.streaming import Streamed, stream
 from libironic_disk.machine.images.target import open_target
 from libironic_disk.machine.images.withholding import Withheld
+from libironic_disk.machine.trees import growing
 from libironic_disk.partitioner import LOCK_TIMEOUT
-from libironic_disk.pure.disks.facts import DiskFacts, DiskKind, Fingerprint, Signature, Topology
-from libironic_disk.pure.disks.losses import old_metadata
-from libironic_disk.pure.images.inspection import Engine, Proof
-from libironic_disk.pure.ranges import ByteRange, merged
-from libironic_disk.pure.tables.geometry import HEAD_SIZE, check_geometry, check_is_disk, cut_off
-from libironic_disk.pure.tables.model import Extent, FoundTable
+from libironic_disk.pure.disks.facts import DiskKind, Signature
+from libironic_disk.pure.images.inspection import Proof
+from libironic_disk.pure.ranges import ByteRange
+from libironic_disk.pure.tables.geometry import HEAD_SIZE, cut_off
+from libironic_disk.pure.tables.model import Extent, FoundPartition, FoundTable
 from libironic_disk.pure.tables.reading import read_table
-from libironic_disk.units import in_words
+from libironic_disk.pure.wholedisks.finishing import Finish
+from libironic_disk.units import align_up
+from libironic_disk.wholedisk import roots
+from libironic_disk.wholedisk.finishing import Labels, Place, check_head, finish_of
+from libironic_disk.wholedisk.planning import WholeDiskPlan
 
 _NODE_TIMEOUT: Final = 10.0
 _NO_ID: Final = "0x00000000"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WholeDiskPlan:
-    """What will be done to one disk; printing it shows it.
-
-    Attributes:
-        device: the path that was observed.
-        kind: whether it is a block device or a plain file.
-        size: bytes of the disk.
-        topology: its sector sizes.
-        fingerprint: what must still be true when the plan is applied.
-        image: what it gets.
-        replaces: the table that is on it.
-        destroys: every signature that will be gone.
-        wipes: what is zeroed before the image is written.
-        may_be_cut: whether an image is taken that ends before its partitions do.
-    """
-
-    device: str
-    kind: DiskKind
-    size: int
-    topology: Topology
-    fingerprint: Fingerprint
-    image: InspectedImage
-    replaces: FoundTable | None
-    destroys: tuple[Signature, ...]
-    wipes: tuple[ByteRange, ...]
-    may_be_cut: bool = False
-
-    def __str__(self) -> str:
-        """Return the plan for people."""
-        size = self.image.virtual_size
-        lines = [
-            f"{self.device}: {in_words(self.size)} in sectors of {self.topology.sector_size} bytes",
-            f"gets the {self.image.format} whole-disk image {self.image.name}"
-            + (f", {in_words(size)}" if size is not None else ""),
-        ]
-        if self.replaces is not None:
-            old = self.replaces
-            lines.append(f"destroys the {old.kind} table {old.disk_id} with {len(old.partitions)} partitions")
-        lines += [f"destroys {found}" for found in self.destroys]
-        return "\n".join(lines)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +46,9 @@ class WholeDiskWritten:
         table: the image's partition table as it is on the disk, with what is wrong with it; None where it has none.
         nodes: from partition numbers to devices. They are missing where the disk is a plain file, and where the kernel
             refuses a partition, which ``warnings`` then says.
+        contents: what is in the partitions, by their numbers.
+        root: the number of the partition with the root file system; None where that can't be told.
+        drive: the number of the partition that has the config drive.
         bytes_read: how many bytes the source gave.
         bytes_written: how much of the disk, from its start, is the image, its zeros included.
         proof: what shows that the image came whole.
@@ -106,6 +59,9 @@ class WholeDiskWritten:
     device: str
     table: FoundTable | None
     nodes: Mapping[int, str]
+    contents: Mapping[int, Signature]
+    root: int | None
+    drive: int | None
     bytes_read: int
     bytes_written: int
     proof: Proof
@@ -116,48 +72,6 @@ class WholeDiskWritten:
     def disk_id(self) -> str:
         """The disk GUID, or ``0x1234abcd`` on an MBR; empty where the image gave the disk none."""
         return "" if self.table is None or self.table.disk_id == _NO_ID else self.table.disk_id
-
-
-def plan(image: InspectedImage, facts: DiskFacts, *, may_be_cut: bool = False) -> WholeDiskPlan:
-    """Decide what becomes of a disk, and refuse what can't work as far as it can be known; nothing is touched.
-
-    Args:
-        image: what :func:`libironic_disk.images.inspect` returned.
-        facts: what :func:`libironic_disk.partitioner.observe` returned.
-        may_be_cut: take an image that ends before its partitions do, as some are published; what the disk held there
-            stays. Without it such an image is taken for a copy that was cut off.
-
-    Raises:
-        ImageTooLarge: the disk is smaller than the image.
-        GeometryMismatch: the image's table was made for sectors of another size.
-        ImageRefused: it isn't an image of a disk; its table is for a larger one; or it has to be decoded by qemu-img,
-            which can't keep anything back.
-        DeviceReadOnly: the disk can't be written.
-        SourceFailed: the image can't be read.
-        ImageDamaged: its first bytes can't be unpacked.
-    """
-    if facts.read_only:
-        raise DeviceReadOnly(device=facts.path)
-    if image.engine is not Engine.NATIVE:
-        reason = f"{image.engine} would write its first sectors first; a whole-disk image needs the native engine"
-        raise ImageRefused(image=image.name, reason=reason)
-    images.check_room(image, facts.path, facts.size)
-    head = images.first_bytes(image, HEAD_SIZE)
-    wanted = WholeDiskPlan(
-        device=facts.path,
-        kind=facts.kind,
-        size=facts.size,
-        topology=facts.topology,
-        fingerprint=facts.fingerprint,
-        image=image,
-        replaces=facts.table,
-        destroys=facts.signatures,
-        wipes=merged(old_metadata(facts, facts.signatures)),
-        may_be_cut=may_be_cut,
-    )
-    if head is not None:
-        _check_head(wanted, head, image.virtual_size)
-    return wanted
 
 
 def apply(
@@ -209,20 +123,25 @@ def apply(
             disk.check(wanted.fingerprint)
             switch.check("checking the disk")
         partition_nodes.remove_all(disk.fd, disk.block)
-        streamed, oddities = _write(wanted, disk, sink, switch, verify=verify)
+        streamed, done, oddities = _write(wanted, disk, sink, switch, verify=verify)
         disk_io.forget(disk.fd)
         read = disk_io.reader(disk.fd, wanted.device)
         table = read_table(read, device=wanted.device, disk_size=wanted.size, sector_size=disk.sector_size)
         nodes, warnings = _told(disk, table)
+        contents = _contents(disk, wanted.size, table)
+        root, unclear = roots.root_of(table, contents, nodes)
         return WholeDiskWritten(
             device=wanted.device,
             table=table,
-            nodes=nodes,
+            nodes={} if disk.kind is DiskKind.PLAIN_FILE else nodes,
+            contents=contents,
+            root=root,
+            drive=done.drive.number if done is not None and done.drive is not None else None,
             bytes_read=streamed.read,
             bytes_written=streamed.size,
             proof=streamed.proof,
             seconds=time.monotonic() - began,
-            warnings=(*oddities, *warnings),
+            warnings=(*oddities, *(done.notes if done else ()), *warnings, *unclear),
         )
 
 
@@ -233,7 +152,7 @@ def _write(
     cancel: Cancellation,
     *,
     verify: bool,
-) -> tuple[Streamed, tuple[str, ...]]:
+) -> tuple[Streamed, Finish | None, tuple[str, ...]]:
     """Take away what the disk is, write the image, and give the disk what it shall be; return what is odd about it."""
 
     def blank() -> None:
@@ -247,13 +166,54 @@ def _write(
             wiping.erase(disk.fd, disk.node, wanted.wipes, [ByteRange(0, wanted.size)], disk.sector_size, cancel)
         with phase(sink, Phase.IMAGE, wanted.image.name):
             streamed, withheld = _stream(wanted, disk, sink, cancel, verify=verify)
-        _check_head(wanted, withheld[0].data[:HEAD_SIZE], streamed.size)
-        oddities = _check_whole(wanted, disk, streamed.size, withheld)
+        coming = Overlay(disk.fd, disk.node, withheld)
+        place = Place(name=wanted.device, size=wanted.size, sector_size=disk.sector_size)
+        check_head(coming.read(0, HEAD_SIZE), streamed.size, image=wanted.image.name, disk=place)
+        oddities = _check_whole(wanted, coming, streamed.size, disk.sector_size)
+        done = _finished(wanted, disk, coming, place, sink, cancel)
         cancel.check("the last check before the first sector is written")
         with phase(sink, Phase.COMMIT, wanted.device):
-            ends.write_ends(disk.fd, disk.node, withheld, disk.sector_size)
+            ends.write_ends(disk.fd, disk.node, coming.withheld(), disk.sector_size)
             disk.progress.state = DiskState.FINISHED
-    return streamed, oddities
+    return streamed, done, oddities
+
+
+def _finished(
+    wanted: WholeDiskPlan, disk: HeldDisk, coming: Overlay, place: Place, sink: EventSink, cancel: Cancellation
+) -> Finish | None:
+    """Give the disk what it has besides the image; its table changes in memory only, or where nobody looks yet."""
+    labels = Labels(fd=disk.fd, size=wanted.size, name=wanted.image.name, sector_size=disk.sector_size)
+    done = finish_of(coming.read, place, wanted.wishes, image=wanted.image.name, is_drive=labels.is_drive)
+    if done is None:
+        return None
+    if done.drive is not None and wanted.drive is not None:
+        with phase(sink, Phase.CONFIG_DRIVE):
+            coming.write(Extent(span.start, bytes(span.size)) for span in done.superseded)
+            # To the end of its last sector: what the disk had there before is nobody's.
+            data = wanted.drive.data
+            coming.write([Extent(done.drive.start, data.ljust(align_up(len(data), disk.sector_size), b"\0"))])
+            coming.flush()
+    if done.grown is not None:
+        with phase(sink, Phase.GROW, f"partition {done.grown.number}"):
+            _grow(disk, coming, labels, done.grown, cancel)
+    coming.write(done.extents)
+    coming.flush()
+    return done
+
+
+def _grow(disk: HeldDisk, coming: Overlay, labels: Labels, part: FoundPartition, cancel: Cancellation) -> None:
+    """Let the kernel know one partition, larger than the image had it, for as long as its file system grows."""
+    span = ByteRange(part.start, part.end)
+    coming.release(span)
+    coming.flush()
+    filesystem = labels.file_system(part)
+    partition_nodes.add(disk.fd, disk.block, part.number, span)
+    node = partition_nodes.wait_for(disk.block, [(part.number, span)], timeout=_NODE_TIMEOUT)[part.number]
+    with partition_nodes.kept(disk.block, [node]):
+        growing.grow(node, filesystem, cancel=cancel)
+    # Before anything of the disk is read again: the node has pages of its own.
+    partition_nodes.remove_all(disk.fd, disk.block)
+    coming.flush()
 
 
 def _stream(
@@ -276,22 +236,11 @@ def _stream(
     return streamed, withheld.extents()
 
 
-def _check_whole(wanted: WholeDiskPlan, disk: HeldDisk, image_size: int, withheld: Sequence[Extent]) -> tuple[str, ...]:
+def _check_whole(wanted: WholeDiskPlan, coming: Overlay, image_size: int, sector_size: int) -> tuple[str, ...]:
     """Check that the image goes on as far as its table says; return what else is wrong with that, in words."""
-    on_disk = disk_io.reader(disk.fd, disk.node)
-
-    def read(offset: int, length: int) -> bytes:
-        data = bytearray(on_disk(offset, length))
-        for start, kept in withheld:
-            first, end = max(offset, start), min(offset + len(data), start + len(kept))
-            if first < end:
-                data[first - offset : end - offset] = kept[first - start : end - start]
-        return bytes(data)
-
-    disk_io.forget(disk.fd)
 
     def table(size: int) -> FoundTable | None:
-        return read_table(read, device=wanted.image.name, disk_size=size, sector_size=disk.sector_size)
+        return read_table(coming.read, device=wanted.image.name, disk_size=size, sector_size=sector_size)
 
     missing = tuple(cut_off(table(wanted.size), image_size))
     if missing and not wanted.may_be_cut:
@@ -303,21 +252,16 @@ def _check_whole(wanted: WholeDiskPlan, disk: HeldDisk, image_size: int, withhel
     return found.problems if found else ()
 
 
-def _check_head(wanted: WholeDiskPlan, head: bytes, image_size: int | None) -> None:
-    check_is_disk(head, image=wanted.image.name)
-    check_geometry(
-        head,
-        image=wanted.image.name,
-        image_size=image_size,
-        device=wanted.device,
-        disk_size=wanted.size,
-        sector_size=wanted.topology.sector_size,
-    )
+def _contents(disk: HeldDisk, size: int, table: FoundTable | None) -> Mapping[int, Signature]:
+    """Return what each partition holds, of those that hold one thing."""
+    labels = Labels(fd=disk.fd, size=size, name=disk.path, sector_size=disk.sector_size)
+    found = {part.number: labels.signatures(part) for part in (table.partitions if table else ())}
+    return {number: held[0] for number, held in found.items() if len(held) == 1}
 
 
 def _told(disk: HeldDisk, table: FoundTable | None) -> tuple[Mapping[int, str], tuple[str, ...]]:
     """Tell the kernel of the disk's partitions, which not every kernel can read from the table itself."""
-    if table is None or disk.kind is DiskKind.PLAIN_FILE:
+    if table is None:
         return {}, ()
     if not sysfs.can_have_partitions(disk.block):
         return {}, (f"the kernel gives {disk.node} no partitions",)

@@ -1,0 +1,1 @@
+"""What becomes of a whole-disk image's disk besides the image itself."""
