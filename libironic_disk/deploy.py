@@ -94,16 +94,7 @@ def plan(request: DeployRequest, *, cancel: Cancellation | None = None) -> Deplo
     facts = partitioner.observe(request.device, file_sector_size=request.file_sector_size)
     if request.image_type is ImageType.WHOLE_DISK:
         return _plan_whole_disk(request, facts, cancel)
-    drive = None
-    if request.config_drive is not None:
-        limit, sector_size = request.config_drive_limit, facts.topology.sector_size
-        drive = configdrive.load(
-            request.config_drive,
-            limit=limit,
-            sector_size=sector_size,
-            http_policy=request.http_policy,
-            cancel=cancel,
-        )
+    drive = _config_drive(request, facts, cancel)
     image = _inspected(request, cancel)
     layout = layout_of(request, config_drive_bytes=drive.size if drive else 0)
     wanted = partitioner.plan(layout, facts, existing=Existing.REPLACE)
@@ -182,11 +173,26 @@ def _inspected(request: DeployRequest, cancel: Cancellation | None) -> Inspected
     return image
 
 
+def _config_drive(request: DeployRequest, facts: DiskFacts, cancel: Cancellation | None) -> ConfigDrive | None:
+    if request.config_drive is None:
+        return None
+    return configdrive.load(
+        request.config_drive,
+        limit=request.config_drive_limit,
+        sector_size=facts.topology.sector_size,
+        http_policy=request.http_policy,
+        cancel=cancel,
+    )
+
+
 def _plan_whole_disk(request: DeployRequest, facts: DiskFacts, cancel: Cancellation | None) -> DeployPlan:
     check_root_only(request)
+    drive = _config_drive(request, facts, cancel)
     image = _inspected(request, cancel)
-    wanted = wholedisk.plan(image, facts, may_be_cut=request.image_may_be_cut)
-    return DeployPlan(request=request, disk=wanted, image=image, drive=None, boot=None)
+    wanted = wholedisk.plan(
+        image, facts, drive=drive, grow=request.grow, may_be_cut=request.image_may_be_cut, seed=request.seed
+    )
+    return DeployPlan(request=request, disk=wanted, image=image, drive=drive, boot=None)
 
 
 def _check_rooms(wanted: Plan, image: InspectedImage, drive: ConfigDrive | None) -> None:
@@ -300,11 +306,14 @@ def _result_of_whole_disk(written: WholeDiskWritten) -> DeployResult:
         DeployedPartition(
             number=part.number,
             name=part.name,
-            role=None,
+            role=written.role_of(part),
             node=written.nodes.get(part.number, ""),
             start=part.start,
             size=part.size,
             partuuid=part.uuid,
+            filesystem=held.kind if (held := written.contents.get(part.number)) else "",
+            label=held.label if held else "",
+            filesystem_uuid=held.uuid if held else "",
         )
         for part in (written.table.partitions if written.table else ())
     )
@@ -313,6 +322,7 @@ def _result_of_whole_disk(written: WholeDiskWritten) -> DeployResult:
         table=written.table.kind if written.table else None,
         disk_id=written.disk_id,
         partitions=partitions,
+        is_whole_disk=True,
         proof=written.proof,
         warnings=(*_unproven(written.proof), *written.warnings),
     )

@@ -57,6 +57,7 @@ class DeployRequest:
         image_engine: what writes it.
         image_policy: how patient to be with the image's servers.
         image_may_be_cut: take a whole-disk image that ends before its partitions do.
+        grow: give a whole-disk image's last partition, and its file system, what is free behind it.
         verify: read the image back from the disk before the disk may boot.
         layout: the partitions; None for Ironic's, made from the seven fields that follow.
         root_mb: MiB for the root partition; None for all that remains. A whole-disk image has its own.
@@ -90,6 +91,7 @@ class DeployRequest:
     image_engine: Engine = Engine.NATIVE
     image_policy: HttpPolicy = IMAGE_POLICY
     image_may_be_cut: bool = False
+    grow: bool = False
     verify: bool = False
     layout: Layout | None = None
     root_mb: int | None = None
@@ -129,6 +131,9 @@ def layout_of(request: DeployRequest, *, config_drive_bytes: int) -> Layout:
     Raises:
         LayoutInvalid: it gives a layout, and beside it what a layout has to say; or a size that can't be.
     """
+    if request.grow:
+        problem = "grow was given for a partition image, whose root partition has the size that the request says"
+        raise LayoutInvalid(problems=(problem,))
     if request.layout is not None:
         _check_nothing_beside(request)
         return request.layout
@@ -152,8 +157,8 @@ def check_root_only(request: DeployRequest) -> None:
     Raises:
         LayoutInvalid: it does; names each of these fields.
     """
-    names = (*_OF_A_LAYOUT, "layout", "config_drive", "kernel_parameters", "menu_timeout", "serial", "signed")
-    given = _given(request, names)
+    sizes = (name for name in _OF_A_LAYOUT if name != "seed")
+    given = _given(request, (*sizes, "layout", "kernel_parameters", "menu_timeout", "serial", "signed"))
     if given:
         problems = tuple(f"{name} was given, but a whole-disk image can only be taken as it is" for name in given)
         raise LayoutInvalid(problems=problems)

@@ -24,10 +24,12 @@ from libironic_disk.partitioner import LOCK_TIMEOUT
 from libironic_disk.pure.disks.facts import DiskKind, Signature
 from libironic_disk.pure.images.inspection import Proof
 from libironic_disk.pure.ranges import ByteRange
+from libironic_disk.pure.roles import Role
 from libironic_disk.pure.tables.geometry import HEAD_SIZE, cut_off
 from libironic_disk.pure.tables.model import Extent, FoundPartition, FoundTable
 from libironic_disk.pure.tables.reading import read_table
 from libironic_disk.pure.wholedisks.finishing import Finish
+from libironic_disk.pure.wholedisks.roots import is_esp
 from libironic_disk.units import align_up
 from libironic_disk.wholedisk import roots
 from libironic_disk.wholedisk.finishing import Labels, Place, check_head, finish_of
@@ -72,6 +74,14 @@ class WholeDiskWritten:
     def disk_id(self) -> str:
         """The disk GUID, or ``0x1234abcd`` on an MBR; empty where the image gave the disk none."""
         return "" if self.table is None or self.table.disk_id == _NO_ID else self.table.disk_id
+
+    def role_of(self, part: FoundPartition) -> Role | None:
+        """Return what a partition of the table is for, where that is known."""
+        if part.number == self.drive:
+            return Role.CONFIG_DRIVE
+        if part.number == self.root:
+            return Role.ROOT
+        return Role.ESP if self.table is not None and is_esp(self.table, part) else None
 
 
 def apply(

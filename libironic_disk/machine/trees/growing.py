@@ -17,7 +17,7 @@ from libironic_disk.machine import process
 from libironic_disk.machine.disks import disk_io
 from libironic_disk.machine.trees.mounts import mounted
 from libironic_disk.pure.disks.layout import FileSystem
-from libironic_disk.units import KIB
+from libironic_disk.units import KIB, MIB
 
 GROWABLE: Final = frozenset(
     {FileSystem.BTRFS, FileSystem.EXT2, FileSystem.EXT3, FileSystem.EXT4, FileSystem.XFS},
@@ -39,6 +39,7 @@ _XFS_GROWTH: Final = struct.Struct("=QI4x")
 # btrfs.h: BTRFS_IOC_RESIZE, _IOW(0x94, 3, struct btrfs_ioctl_vol_args), and where a superblock has its device's number.
 _BTRFS_RESIZE: Final = 0x50009403
 _BTRFS_REQUEST: Final = struct.Struct("=q4088s")
+_BTRFS_LEAST: Final = 256 * MIB  # fs/btrfs/ioctl.c, btrfs_ioctl_resize()
 _BTRFS_DEVICES_AT: Final = 64 * KIB + 0x88
 _BTRFS_DEVICE_AT: Final = 64 * KIB + 0xC9
 
@@ -82,8 +83,9 @@ def _grow_btrfs(node: str) -> None:
         read = disk_io.reader(fd, node)
         devices = int.from_bytes(read(_BTRFS_DEVICES_AT, 8), "little")
         number = int.from_bytes(read(_BTRFS_DEVICE_AT, 8), "little")
-    if devices != 1:
-        reason = f"its btrfs is on {devices} devices"
+        size = os.lseek(fd, 0, os.SEEK_END)
+    if devices != 1 or size < _BTRFS_LEAST:
+        reason = f"its btrfs is on {devices} devices" if devices != 1 else "the kernel resizes no btrfs below 256 MiB"
         raise DeviceFailed(device=node, action="growing the file system on", reason=reason)
     with mounted(node, FileSystem.BTRFS, read_only=False) as root:
         _ioctl(node, root, _BTRFS_RESIZE, bytearray(_BTRFS_REQUEST.pack(0, f"{number}:max".encode())))

@@ -1,0 +1,202 @@
+"""The last partition of a whole-disk image, and the file system on it, fill the disk before it is one."""
+
+from __future__ import annotations
+
+import io
+import re
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from libironic_disk import deploy
+from libironic_disk.errors import DiskState, ImageRefused
+from libironic_disk.events import Event, Phase, PhaseStarted
+from libironic_disk.images import ImageType
+from libironic_disk.machine.trees.mounts import mounted
+from libironic_disk.machine.trees.rootfs import RootDir
+from libironic_disk.pure.disks.layout import FileSystem
+from libironic_disk.pure.report import DeployResult
+from libironic_disk.pure.roles import Role
+from libironic_disk.request import DeployRequest
+from libironic_disk.units import KIB, MIB
+from tests.conftest import Bench
+from tests.support import oracles, wholedisks
+from tests.support.disks import LoopDisk, attach
+
+pytestmark = pytest.mark.loopdevice
+
+SIZE = {FileSystem.EXT4: 24 * MIB, FileSystem.XFS: 320 * MIB, FileSystem.BTRFS: 128 * MIB}
+LARGER = 192 * MIB
+METADATA = {"meta_data": {"uuid": "f0f0"}}
+
+
+def image(path: Path, filesystem: FileSystem, *, label: str, number: int = 1, sector_size: int = 512) -> Path:
+    """Make an image whose last partition has a file system with a file in it."""
+    size = SIZE[filesystem]
+    rows = [f"start={MIB // sector_size}, size={(size - 2 * MIB) // sector_size}"]
+    if number > 4:
+        rows = [
+            f"start={MIB // sector_size}, size={(size - 2 * MIB) // sector_size}, type=f",
+            f"start={(MIB + 64 * KIB) // sector_size}, size={(size - 2 * MIB - 64 * KIB) // sector_size}",
+        ]
+    with path.open("wb") as file:
+        file.truncate(size)
+    with attach(path, sector_size) as disk:
+        argv = ["sfdisk", "--quiet", "--no-reread", "--no-tell-kernel", disk.node]
+        subprocess.run(argv, input="\n".join([f"label: {label}", *rows]), text=True, check=True)
+        row = oracles.sfdisk(disk.node).rows[-1]
+        with part_of(disk, row.start * sector_size, row.size * sector_size) as node:
+            make(filesystem, node)
+            with mounted(node, filesystem, read_only=False) as directory:
+                RootDir(directory, tree=node).write_file("/file", b"kept")
+    return path
+
+
+def make(filesystem: FileSystem, node: str) -> None:
+    match filesystem:
+        case FileSystem.XFS:
+            oracles.output("mkfs.xfs", "-q", node)
+        case FileSystem.BTRFS:
+            oracles.output("mkfs.btrfs", "-q", "--mixed", node)
+        case _:
+            oracles.output("mke2fs", "-q", "-F", "-t", "ext4", node)
+
+
+@contextmanager
+def part_of(disk: LoopDisk, start: int, size: int) -> Iterator[str]:
+    """Give a part of a disk as a device of its own."""
+    argv = ["losetup", "--find", "--show", "--offset", str(start), "--sizelimit", str(size)]
+    argv += ["--sector-size", str(disk.sector_size), disk.node]
+    node = oracles.output(*argv).strip()
+    try:
+        yield node
+    finally:
+        oracles.output("losetup", "--detach", node)
+
+
+def put(source: Path | io.BytesIO, disk: LoopDisk, **fields: object) -> DeployResult:
+    request = replace(wholedisks.request_for(disk, source), grow=True)
+    return deploy.deploy(replace(request, **fields))  # type: ignore[arg-type]
+
+
+def bytes_of(filesystem: FileSystem, node: str) -> int:
+    """Return how many bytes a file system takes, as its own program says."""
+    match filesystem:
+        case FileSystem.XFS:
+            said = oracles.output("xfs_db", "-r", "-c", "sb 0", "-c", "print dblocks blocksize", node)
+            found = re.findall(r"= (\d+)", said)
+            return int(found[0]) * int(found[1])
+        case FileSystem.BTRFS:
+            said = oracles.output("btrfs", "inspect-internal", "dump-super", node)
+            (total,) = re.findall(r"^total_bytes\s+(\d+)", said, re.MULTILINE)
+            return int(total)
+        case _:
+            said = oracles.output("dumpe2fs", "-h", node)
+            (blocks,) = re.findall(r"^Block count:\s+(\d+)", said, re.MULTILINE)
+            (size,) = re.findall(r"^Block size:\s+(\d+)", said, re.MULTILINE)
+            return int(blocks) * int(size)
+
+
+@pytest.mark.parametrize("filesystem", list(SIZE))
+@pytest.mark.parametrize(("label", "number"), [("gpt", 1), ("dos", 1), ("dos", 5)])
+def test_partition_and_file_system_reach_the_end_of_the_disk(
+    bench: Bench, tmp_path: Path, filesystem: FileSystem, label: str, number: int
+) -> None:
+    raw = image(tmp_path / "image.raw", filesystem, label=label, number=number)
+    disk = bench.disk(SIZE[filesystem] + LARGER, 512)
+    wholedisks.fill(disk)
+    result = put(raw, disk)
+    part = result.partitions[-1]
+    assert part.number == number
+    assert part.start + part.size > SIZE[filesystem] + LARGER - 64 * KIB
+    assert oracles.output("blockdev", "--getsize64", part.node).strip() == str(part.size)
+    assert part.size - bytes_of(filesystem, part.node) < 64 * KIB
+    oracles.check_filesystem(filesystem, part.node)
+    with mounted(part.node, filesystem) as directory:
+        assert RootDir(directory, tree=part.node).read_file("/file", limit=16) == b"kept"
+    if label == "gpt":
+        oracles.check_gpt(disk.node)
+    assert (result.root_uuid, result.warnings) == (oracles.blkid(part.node)["UUID"], ())
+
+
+def test_it_ends_where_the_config_drive_begins(bench: Bench, tmp_path: Path, sector_size: int) -> None:
+    raw = image(tmp_path / "image.raw", FileSystem.EXT4, label="gpt", sector_size=sector_size)
+    result = put(io.BytesIO(raw.read_bytes()), bench.disk(LARGER, sector_size), config_drive=METADATA)
+    root, drive = result.partitions
+    assert (root.role, drive.role) == (Role.ROOT, Role.CONFIG_DRIVE)
+    assert root.start + root.size == drive.start
+    assert root.size - bytes_of(FileSystem.EXT4, root.node) < 64 * KIB
+    oracles.check_filesystem(FileSystem.EXT4, root.node)
+    oracles.check_gpt(result.device)
+
+
+def test_a_plain_file_grows_too(tmp_path: Path) -> None:
+    raw = image(tmp_path / "image.raw", FileSystem.EXT4, label="gpt")
+    disk = tmp_path / "disk"
+    with disk.open("wb") as file:
+        file.truncate(LARGER)
+    request = DeployRequest(
+        device=str(disk), file_sector_size=512, image=raw, image_type=ImageType.WHOLE_DISK, grow=True
+    )
+    result = deploy.deploy(request)
+    oracles.check_gpt(str(disk))
+    (part,) = result.partitions
+    assert (part.node, part.role) == ("", Role.ROOT)
+    with attach(disk, 512) as attached, part_of(attached, part.start, part.size) as node:
+        oracles.check_filesystem(FileSystem.EXT4, node)
+        assert part.size - bytes_of(FileSystem.EXT4, node) < 64 * KIB
+
+
+def test_without_room_nothing_grows_and_the_result_says_so(bench: Bench, tmp_path: Path) -> None:
+    last = 8 * MIB // 512 - 34
+    raw = tmp_path / "image.raw"
+    with raw.open("wb") as file:
+        file.truncate(8 * MIB)
+    script = f"label: gpt\nstart=2048, size={last - 2048}"
+    subprocess.run(["sfdisk", "--quiet", str(raw)], input=script, text=True, check=True)
+    result = put(raw, bench.disk(8 * MIB, 512))
+    assert result.warnings == ("there is no room behind the last partition, 1: nothing grows",)
+
+
+@pytest.mark.parametrize(("form", "state"), [("file", DiskState.UNCHANGED), ("stream", DiskState.UNBOOTABLE)])
+def test_what_can_not_grow_is_refused(bench: Bench, tmp_path: Path, form: str, state: DiskState) -> None:
+    raw = wholedisks.make_disk(tmp_path / "image.raw", 8 * MIB, seed=3)
+    swap = tmp_path / "swap"
+    swap.write_bytes(bytes(2 * MIB))
+    oracles.output("mkswap", str(swap))
+    oracles.output("dd", f"if={swap}", f"of={raw}", "bs=1M", "seek=4", "conv=notrunc", "status=none")
+    disk = bench.disk(LARGER, 512)
+    with pytest.raises(ImageRefused, match="its last partition, 2, can't grow: it holds swap") as refused:
+        put(raw if form == "file" else io.BytesIO(raw.read_bytes()), disk)
+    assert refused.value.disk is state
+    assert wholedisks.opinions(disk.file, sector_size=512) == set()
+
+
+def test_nobody_sees_a_table_while_it_grows(bench: Bench, tmp_path: Path) -> None:
+    raw = image(tmp_path / "image.raw", FileSystem.EXT4, label="gpt")
+    disk = bench.disk(LARGER, 512)
+    seen: list[set[str]] = []
+
+    def look(event: Event) -> None:
+        if isinstance(event, PhaseStarted) and event.phase in (Phase.GROW, Phase.COMMIT):
+            seen.append(wholedisks.opinions(disk.file, sector_size=512))
+
+    deploy.deploy(replace(wholedisks.request_for(disk, raw), grow=True), sink=look)
+    assert seen == [set(), set()]
+
+
+def test_a_damaged_file_system_leaves_no_disk(bench: Bench, tmp_path: Path) -> None:
+    raw = image(tmp_path / "image.raw", FileSystem.EXT4, label="gpt")
+    with raw.open("r+b") as file:
+        # The tables of inodes, as far as e2fsck -p won't go without a person.
+        file.seek(MIB + 8 * KIB)
+        file.write(b"\xff" * 256 * KIB)
+    disk = bench.disk(LARGER, 512)
+    with pytest.raises(Exception, match="e2fsck") as failed:
+        put(raw, disk)
+    assert getattr(failed.value, "disk", None) is DiskState.UNBOOTABLE
+    assert wholedisks.opinions(disk.file, sector_size=512) == set()
