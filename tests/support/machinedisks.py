@@ -50,6 +50,41 @@ def scsi(sector_size: int, *, removable: bool = False) -> Iterator[str]:
         subprocess.run(["modprobe", "--remove", "scsi_debug"], check=True)
 
 
+@contextmanager
+def mapped(serial: str, name: str, uuid: str) -> Iterator[str]:
+    """Give a disk of device mapper's, all of which is on the machine's disk with this serial number."""
+    beneath = blank(serial)
+    table = f"0 {output('blockdev', '--getsz', beneath).strip()} linear {beneath} 0"
+    output("dmsetup", "create", name, *(["--uuid", uuid] if uuid else []), "--table", table)
+    node = f"/dev/mapper/{name}"
+    try:
+        settle()
+        yield node
+        settle()
+    finally:
+        output("kpartx", "-d", "-p", "-part", node)
+        output("dmsetup", "remove", "--retry", name)
+        blank(serial)
+
+
+@contextmanager
+def mirror(*serials: str) -> Iterator[str]:
+    """Give a RAID-1 of whole disks, as a disk that gets partitions."""
+    disks = [blank(serial) for serial in serials]
+    argv = ("--level=1", f"--raid-devices={len(disks)}", "--metadata=1.0", "--run", "--assume-clean")
+    output("mdadm", "--create", "/dev/md/whole", *argv, *disks)
+    node = str(Path("/dev/md/whole").resolve())
+    try:
+        settle()
+        yield node
+        settle()
+    finally:
+        output("mdadm", "--stop", node)
+        output("mdadm", "--zero-superblock", *disks)
+        for serial in serials:
+            blank(serial)
+
+
 def children(node: str) -> tuple[Child, ...]:
     """Return the partitions that the kernel has of a disk, as lsblk tells them."""
     settle()

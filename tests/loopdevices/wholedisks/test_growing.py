@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import io
-import re
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,79 +24,16 @@ from libironic_disk.units import KIB, MIB
 from tests.conftest import Bench
 from tests.support import oracles, wholedisks
 from tests.support.disks import LoopDisk, attach
+from tests.support.rooted_images import SIZE, bytes_of, part_of, rooted_image
 
 pytestmark = pytest.mark.loopdevice
 
-SIZE = {FileSystem.EXT4: 24 * MIB, FileSystem.XFS: 320 * MIB, FileSystem.BTRFS: 128 * MIB}
 LARGER = 192 * MIB
 METADATA = {"meta_data": {"uuid": "f0f0"}}
 
 
-def image(path: Path, filesystem: FileSystem, *, label: str, number: int = 1, sector_size: int = 512) -> Path:
-    """Make an image whose last partition has a file system with a file in it."""
-    size = SIZE[filesystem]
-    rows = [f"start={MIB // sector_size}, size={(size - 2 * MIB) // sector_size}"]
-    if number > 4:
-        rows = [
-            f"start={MIB // sector_size}, size={(size - 2 * MIB) // sector_size}, type=f",
-            f"start={(MIB + 64 * KIB) // sector_size}, size={(size - 2 * MIB - 64 * KIB) // sector_size}",
-        ]
-    with path.open("wb") as file:
-        file.truncate(size)
-    with attach(path, sector_size) as disk:
-        argv = ["sfdisk", "--quiet", "--no-reread", "--no-tell-kernel", disk.node]
-        subprocess.run(argv, input="\n".join([f"label: {label}", *rows]), text=True, check=True)
-        row = oracles.sfdisk(disk.node).rows[-1]
-        with part_of(disk, row.start * sector_size, row.size * sector_size) as node:
-            make(filesystem, node)
-            with mounted(node, filesystem, read_only=False) as directory:
-                RootDir(directory, tree=node).write_file("/file", b"kept")
-    return path
-
-
-def make(filesystem: FileSystem, node: str) -> None:
-    match filesystem:
-        case FileSystem.XFS:
-            oracles.output("mkfs.xfs", "-q", node)
-        case FileSystem.BTRFS:
-            oracles.output("mkfs.btrfs", "-q", "--mixed", node)
-        case _:
-            oracles.output("mke2fs", "-q", "-F", "-t", "ext4", node)
-
-
-@contextmanager
-def part_of(disk: LoopDisk, start: int, size: int) -> Iterator[str]:
-    """Give a part of a disk as a device of its own."""
-    argv = ["losetup", "--find", "--show", "--offset", str(start), "--sizelimit", str(size)]
-    argv += ["--sector-size", str(disk.sector_size), disk.node]
-    node = oracles.output(*argv).strip()
-    try:
-        yield node
-    finally:
-        oracles.output("losetup", "--detach", node)
-
-
-def put(source: Path | io.BytesIO, disk: LoopDisk, **fields: object) -> DeployResult:
-    request = replace(wholedisks.request_for(disk, source), grow=True)
-    return deploy.deploy(replace(request, **fields))  # type: ignore[arg-type]
-
-
-def bytes_of(filesystem: FileSystem, node: str) -> int:
-    """Return how many bytes a file system takes, as its own program says."""
-    match filesystem:
-        case FileSystem.XFS:
-            said = oracles.output("xfs_db", "-r", "-c", "sb 0", "-c", "print dblocks blocksize", node)
-            found = re.findall(r"= (\d+)", said)
-            return int(found[0]) * int(found[1])
-        case FileSystem.BTRFS:
-            said = oracles.output("btrfs", "inspect-internal", "dump-super", node)
-            (total,) = re.findall(r"^total_bytes\s+(\d+)", said, re.MULTILINE)
-            return int(total)
-        case _:
-            said = oracles.output("dumpe2fs", "-h", node)
-            (blocks,) = re.findall(r"^Block count:\s+(\d+)", said, re.MULTILINE)
-            (size,) = re.findall(r"^Block size:\s+(\d+)", said, re.MULTILINE)
-            return int(blocks) * int(size)
+def put(source: Path | io.BytesIO, disk: LoopDisk, *, drive: Mapping[str, object] | None = None) -> DeployResult:
+    return deploy.deploy(replace(wholedisks.request_for(disk, source), grow=True, config_drive=drive))
 
 
 @pytest.mark.parametrize("filesystem", list(SIZE))
@@ -106,7 +41,7 @@ def bytes_of(filesystem: FileSystem, node: str) -> int:
 def test_partition_and_file_system_reach_the_end_of_the_disk(
     bench: Bench, tmp_path: Path, filesystem: FileSystem, label: str, number: int
 ) -> None:
-    raw = image(tmp_path / "image.raw", filesystem, label=label, number=number)
+    raw = rooted_image(tmp_path / "image.raw", filesystem, label=label, number=number)
     disk = bench.disk(SIZE[filesystem] + LARGER, 512)
     wholedisks.fill(disk)
     result = put(raw, disk)
@@ -124,8 +59,8 @@ def test_partition_and_file_system_reach_the_end_of_the_disk(
 
 
 def test_it_ends_where_the_config_drive_begins(bench: Bench, tmp_path: Path, sector_size: int) -> None:
-    raw = image(tmp_path / "image.raw", FileSystem.EXT4, label="gpt", sector_size=sector_size)
-    result = put(io.BytesIO(raw.read_bytes()), bench.disk(LARGER, sector_size), config_drive=METADATA)
+    raw = rooted_image(tmp_path / "image.raw", FileSystem.EXT4, label="gpt", sector_size=sector_size)
+    result = put(io.BytesIO(raw.read_bytes()), bench.disk(LARGER, sector_size), drive=METADATA)
     root, drive = result.partitions
     assert (root.role, drive.role) == (Role.ROOT, Role.CONFIG_DRIVE)
     assert root.start + root.size == drive.start
@@ -135,7 +70,7 @@ def test_it_ends_where_the_config_drive_begins(bench: Bench, tmp_path: Path, sec
 
 
 def test_a_plain_file_grows_too(tmp_path: Path) -> None:
-    raw = image(tmp_path / "image.raw", FileSystem.EXT4, label="gpt")
+    raw = rooted_image(tmp_path / "image.raw", FileSystem.EXT4, label="gpt")
     disk = tmp_path / "disk"
     with disk.open("wb") as file:
         file.truncate(LARGER)
@@ -177,7 +112,7 @@ def test_what_can_not_grow_is_refused(bench: Bench, tmp_path: Path, form: str, s
 
 
 def test_nobody_sees_a_table_while_it_grows(bench: Bench, tmp_path: Path) -> None:
-    raw = image(tmp_path / "image.raw", FileSystem.EXT4, label="gpt")
+    raw = rooted_image(tmp_path / "image.raw", FileSystem.EXT4, label="gpt")
     disk = bench.disk(LARGER, 512)
     seen: list[set[str]] = []
 
@@ -190,7 +125,7 @@ def test_nobody_sees_a_table_while_it_grows(bench: Bench, tmp_path: Path) -> Non
 
 
 def test_a_damaged_file_system_leaves_no_disk(bench: Bench, tmp_path: Path) -> None:
-    raw = image(tmp_path / "image.raw", FileSystem.EXT4, label="gpt")
+    raw = rooted_image(tmp_path / "image.raw", FileSystem.EXT4, label="gpt")
     with raw.open("r+b") as file:
         # The tables of inodes, as far as e2fsck -p won't go without a person.
         file.seek(MIB + 8 * KIB)

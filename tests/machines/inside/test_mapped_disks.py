@@ -7,7 +7,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,9 +26,8 @@ from libironic_disk.pure.tables.model import TableKind
 from libironic_disk.pure.volumes.storage import GroupSpec, Storage, VolumeSpec
 from libironic_disk.request import DeployRequest
 from libironic_disk.units import MIB
-from tests.support import oracles
+from tests.support import machinedisks, oracles
 from tests.support.disks import mounted
-from tests.support.machinedisks import blank
 from tests.support.oracles import output
 from tests.support.udevd import settle
 
@@ -53,21 +52,8 @@ def multipath() -> Iterator[str]:
         yield node
 
 
-@contextmanager
-def mapped(kind: str) -> Iterator[str]:
-    serial, name, uuid = KINDS[kind]
-    beneath = blank(serial)
-    table = f"0 {output('blockdev', '--getsz', beneath).strip()} linear {beneath} 0"
-    output("dmsetup", "create", name, *(["--uuid", uuid] if uuid else []), "--table", table)
-    node = f"/dev/mapper/{name}"
-    try:
-        settle()
-        yield node
-        settle()
-    finally:
-        output("kpartx", "-d", "-p", "-part", node)
-        output("dmsetup", "remove", "--retry", name)
-        blank(serial)
+def mapped(kind: str) -> AbstractContextManager[str]:
+    return machinedisks.mapped(*KINDS[kind])
 
 
 @pytest.fixture(params=[False, True], ids=["", "kpartx-rules"])
