@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TypeVar
 from unittest import mock
 
-from libironic_disk import images, partitioner, wholedisk
+from libironic_disk import configdrive, images, partitioner, wholedisk
 from libironic_disk.errors import DiskError
 from libironic_disk.events import Event, EventSink, PhaseStarted
 from libironic_disk.images import ImageFormat, ImageSource
@@ -36,10 +36,13 @@ def write(
     sink: EventSink,
     checksum: str | None = None,
     declared: ImageFormat | None = None,
+    with_drive: bool = False,
 ) -> None:
     """Inspect, observe, plan and apply."""
     inspected = images.inspect(image, checksum=checksum, declared=declared)
-    wholedisk.apply(wholedisk.plan(inspected, partitioner.observe(disk)), sink=sink)
+    facts = partitioner.observe(disk)
+    drive = configdrive.load({"meta_data": {"uuid": "f0f0"}}, sector_size=facts.topology.sector_size)
+    wholedisk.apply(wholedisk.plan(inspected, facts, drive=drive if with_drive else None), sink=sink)
 
 
 class Mortal:
@@ -76,6 +79,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("disk")
     parser.add_argument("--checksum")
     parser.add_argument("--declared", type=ImageFormat)
+    parser.add_argument("--drive", action="store_true", help="give the disk a config drive too")
     parser.add_argument("--as-stream", action="store_true", help="give the library an open stream")
     parser.add_argument("--stash", type=int, help="bytes of memory for what comes before its tables")
     parser.add_argument("--step", action="store_true", help="begin each phase only when a line is on standard input")
@@ -96,7 +100,14 @@ def main(arguments: list[str]) -> int:
             stack.enter_context(mock.patch.object(writing, "stream", small))
         stack.enter_context(mortal.watching())
         try:
-            write(image, options.disk, sink=sink, checksum=options.checksum, declared=options.declared)
+            write(
+                image,
+                options.disk,
+                sink=sink,
+                checksum=options.checksum,
+                declared=options.declared,
+                with_drive=options.drive,
+            )
         except DiskError as error:
             print(type(error).__name__, error.disk, flush=True)
             return 1

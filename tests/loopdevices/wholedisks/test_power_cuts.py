@@ -103,8 +103,8 @@ def scene(bench: Bench, disk: LoopDisk, image: bytes, *arguments: str, status: i
     written = record([*PROGRAM, *arguments, disk.node], disk.node, bench.blank_file(0), status=status)
     found = disk.file.read_bytes()
     if not status:
-        # But for what a GPT has to say of a larger disk.
-        assert found[2 * disk.sector_size : len(image) - 17 * KIB] == image[2 * disk.sector_size : -17 * KIB]
+        # But for what a GPT has to say of a larger disk, and of a partition more.
+        assert found[64 * KIB : len(image) - 32 * KIB] == image[64 * KIB : -32 * KIB]
         image = found[: len(image)]
     other = bench.disk(len(before), disk.sector_size)
     made = Scene(disk=other, before=before, image=image, log=written)
@@ -142,6 +142,15 @@ def test_a_raw_image_is_there_with_its_last_write(
     raw = wholedisks.make_disk(tmp_path / "image.raw", SIZE, sector_size=sector, label=label, seed=12)
     disk = old_disk(bench, room, sector)
     assert_nobody_before_the_last(scene(bench, disk, raw.read_bytes(), str(raw)), seed=13)
+
+
+@pytest.mark.parametrize(("sector", "label"), [(512, "gpt"), (4096, "gpt"), (512, "dos")])
+def test_a_disk_with_a_config_drive_is_there_with_its_last_write(
+    bench: Bench, tmp_path: Path, sector: int, label: str
+) -> None:
+    raw = wholedisks.make_disk(tmp_path / "image.raw", SIZE, sector_size=sector, label=label, seed=12)
+    done = scene(bench, old_disk(bench, LARGER, sector), raw.read_bytes(), "--drive", str(raw))
+    assert_nobody_before_the_last(done, seed=15)
 
 
 def test_a_packed_image_of_a_server_is_there_with_its_last_write(
