@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -21,6 +21,8 @@ from libironic_disk.pure.roles import Architecture, Firmware
 from libironic_disk.pure.tables.model import TableKind
 from libironic_disk.pure.words import settle
 
+# What Ironic says beside the formats: "gpt" is what it calls a raw image with a partition table of either kind.
+_IRONIC_FORMATS: Final[Mapping[str, ImageFormat | None]] = {"gpt": ImageFormat.RAW, "unknown": None}
 _OF_A_LAYOUT: Final = ("swap_mb", "ephemeral_mb", "ephemeral_format", "preserve_ephemeral", "table", "seed")
 
 
@@ -50,7 +52,7 @@ class DeployRequest:
         device: the whole disk.
         file_sector_size: says that ``device`` is a plain file, to be a disk with sectors of so many bytes.
         image: an image, from wherever :func:`libironic_disk.images.inspect` takes it: a file, URLs, a stream.
-        image_format: what it was declared to be; None accepts raw and qcow2.
+        image_format: what it was declared to be; None accepts raw and qcow2. Ironic's ``unknown`` is None, its ``gpt`` raw.
         image_type: whether it is one file system, which gets the partitions that follow, or a whole disk with its own.
         image_size: how many bytes its source will give, where that is known.
         image_checksum: what these bytes must have: a value, or the place of a checksum file.
@@ -120,6 +122,7 @@ class DeployRequest:
             readers={
                 "device": (Path, str),
                 "image": (object, _usable),
+                "image_format": (str, lambda word: _IRONIC_FORMATS.get(word, word)),
                 "kernel_parameters": (str, KernelParameters.parse),
             },
         )

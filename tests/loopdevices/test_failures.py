@@ -66,7 +66,7 @@ def open_descriptors() -> set[str]:
 
 
 @pytest.mark.parametrize("table", list(TableKind))
-def test_a_mkfs_that_fails_leaves_a_blank_disk_and_its_own_error(
+def test_ironic_9_17_a_mkfs_that_fails_leaves_a_blank_disk_and_its_own_error(
     bench: Bench, table: TableKind, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     disk = bench.disk(GIB, 512)

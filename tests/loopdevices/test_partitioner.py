@@ -182,7 +182,7 @@ def test_the_new_swap_of_a_rebuild_has_a_new_uuid(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("table", list(TableKind))
-def test_old_superblocks_do_not_come_back_in_new_partitions_of_the_same_place(
+def test_ironic_9_4_old_superblocks_do_not_come_back_in_new_partitions_of_the_same_place(
     bench: Bench, sector_size: int, table: TableKind
 ) -> None:
     disk = bench.disk(2 * GIB, sector_size)

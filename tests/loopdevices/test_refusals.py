@@ -83,7 +83,7 @@ def test_an_ephemeral_volume_that_is_not_exactly_there_is_not_kept(
     assert words in str(refused.value)
 
 
-def test_an_ephemeral_volume_is_not_kept_when_a_config_drive_is_new(bench: Bench) -> None:
+def test_ironic_9_13_an_ephemeral_volume_is_not_kept_when_a_config_drive_is_new(bench: Bench) -> None:
     disk = bench.disk(GIB, 512)
     partitioner.apply(partitioner.plan(layout(drive=False), partitioner.observe(disk.node)))
     before = disk.digest()

@@ -23,7 +23,7 @@ NAMES = st.text(
 
 
 @pytest.mark.parametrize("kind", VolumeKind)
-def test_250_random_real_images_as_raw_bytes(kind: VolumeKind) -> None:
+def test_ironic_9_1_250_random_real_images_as_raw_bytes(kind: VolumeKind) -> None:
     def check(seed: int) -> None:
         chance = random.Random(seed)
         tree = images.random_tree(chance)

@@ -1,6 +1,6 @@
 """A config drive on the disk of a whole-disk image: where it goes, and what is refused before the image is written.
 
-The numbers are those of the defects in other systems that each test guards against.
+Tests named ``ironic_9_N`` are the defects of today's systems, by their numbers in the project's research notes.
 """
 
 from __future__ import annotations
@@ -167,8 +167,8 @@ def test_four_primary_partitions_are_too_many(bench: Bench, tmp_path: Path) -> N
         assert (refused.value.disk, disk.digest()) == (DiskState.UNCHANGED, before)
 
 
-def test_an_mbr_on_3_tib_ends_its_drive_at_2_tib(bench: Bench, tmp_path: Path) -> None:
-    """Case 2: others pass sectors for megabytes there, and the drive is too small and in the wrong place."""
+def test_ironic_9_2_an_mbr_on_3_tib_ends_its_drive_at_2_tib(bench: Bench, tmp_path: Path) -> None:
+    """Others pass sectors for megabytes there, and the drive is too small and in the wrong place."""
     raw = mbr(tmp_path, "start=2048, size=4096, type=83")
     drive = {"meta_data": {"uuid": "f0f0"}, "user_data": "#" * (31 * MIB)}
     result = put(raw, bench.disk(3 * TIB, 512), drive=drive)

@@ -187,7 +187,7 @@ def test_a_file_that_changes_while_it_is_written_leaves_no_table(disk: LoopDisk,
     assert_unbootable(disk, failed.value)
 
 
-def test_a_disk_that_has_no_room_for_what_it_promised_leaves_no_table(raw: Path, tmp_path: Path) -> None:
+def test_ironic_9_9_a_disk_that_has_no_room_for_what_it_promised_leaves_no_table(raw: Path, tmp_path: Path) -> None:
     small = tmp_path / "small"
     small.mkdir()
     oracles.output("mount", "-t", "tmpfs", "-o", "size=3M", "tmpfs", str(small))

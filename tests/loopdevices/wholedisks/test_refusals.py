@@ -54,7 +54,7 @@ def test_a_cut_qcow2_file_is_refused_first(unchanged: LoopDisk, qcow2: Path, tmp
 
 
 @pytest.mark.parametrize("form", ["raw", "qcow2"])
-def test_an_image_that_is_larger_than_the_disk_is_refused_first(
+def test_ironic_9_8_an_image_that_is_larger_than_the_disk_is_refused_first(
     bench: Bench, raw: Path, qcow2: Path, form: str
 ) -> None:
     small = bench.attach(wholedisks.make_disk(bench.blank_file(SIZE - 512), SIZE - 512, seed=7), 512)
@@ -73,7 +73,7 @@ def test_an_image_that_is_larger_than_the_disk_is_refused_first(
         *((form, 512, "dos") for form in ("raw", "qcow2")),
     ],
 )
-def test_an_image_for_other_sectors_is_refused_first(
+def test_ironic_9_11_an_image_for_other_sectors_is_refused_first(
     bench: Bench, tmp_path: Path, form: str, made_for: int, label: str
 ) -> None:
     other = 4096 + 512 - made_for

@@ -9,6 +9,7 @@ import random
 import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -121,6 +122,35 @@ def test_a_disk_of_the_images_size_is_the_image_to_its_last_byte(
     assert result.warnings == ()
 
 
+@pytest.mark.parametrize("word", [None, "unknown", "gpt", "raw"])
+@pytest.mark.parametrize("label", ["gpt", "dos"])
+def test_ironic_9_7_a_raw_image_is_written_whatever_it_is_called(
+    bench: Bench, image_of: MakeImage, label: str, word: str | None
+) -> None:
+    raw = image_of(512, label)
+    disk = bench.disk(LARGER, 512)
+    # As from JSON.
+    untyped = cast("Callable[..., DeployRequest]", DeployRequest)
+    request = untyped(device=disk.node, image=raw, image_type="whole-disk", image_format=word)
+    assert_told(deploy.deploy(request), raw, 512)
+    wholedisks.assert_has_image(disk, raw)
+
+
+def test_ironic_9_6_swap_and_odd_names_are_listed(bench: Bench, tmp_path: Path) -> None:
+    raw = tmp_path / "image.raw"
+    with raw.open("wb") as file:
+        file.truncate(SIZE)
+    script = 'label: gpt\nstart=2048, size=4096, name="a:b"\nstart=6144, size=4096, type=S'
+    subprocess.run(["sfdisk", "--quiet", str(raw)], input=script, text=True, check=True)
+    swap = tmp_path / "swap"
+    swap.write_bytes(bytes(2 * MIB))
+    oracles.output("mkswap", "--label", "swap:1", str(swap))
+    oracles.output("dd", f"if={swap}", f"of={raw}", "bs=1M", "seek=3", "conv=notrunc", "status=none")
+    result = put(raw, bench.disk(SIZE, 512))
+    listed = [(part.name, part.filesystem, part.label, part.size) for part in result.partitions]
+    assert listed == [("a:b", "", "", 2 * MIB), ("", "swap", "swap:1", 2 * MIB)]
+
+
 def findings(disk: LoopDisk, places: Sequence[ByteRange]) -> list[str]:
     """Return what wipefs, sfdisk and blkid say of a disk, and blkid of places on it, without the disk's name."""
     words = [
@@ -135,7 +165,7 @@ def findings(disk: LoopDisk, places: Sequence[ByteRange]) -> list[str]:
 
 
 @pytest.mark.parametrize("litter", [wholedisks.litter_with_partitions, wholedisks.litter_with_volumes])
-def test_nothing_that_was_there_is_recognised_any_more(
+def test_ironic_9_3_nothing_that_was_there_is_recognised_any_more(
     bench: Bench, image_of: MakeImage, sector_size: int, litter: Callable[[LoopDisk], list[ByteRange]]
 ) -> None:
     raw = image_of(sector_size, "gpt")
