@@ -52,7 +52,7 @@ class DeployRequest:
         device: the whole disk.
         file_sector_size: says that ``device`` is a plain file, to be a disk with sectors of so many bytes.
         image: an image, from wherever :func:`libironic_disk.images.inspect` takes it: a file, URLs, a stream.
-        image_format: what it was declared to be; None accepts raw and qcow2. Ironic's ``unknown`` is None, its ``gpt`` raw.
+        image_format: what it was declared to be; None (or ``unknown``) accepts raw and qcow2, and ``gpt`` means raw.
         image_type: whether it is one file system, which gets the partitions that follow, or a whole disk with its own.
         image_size: how many bytes its source will give, where that is known.
         image_checksum: what these bytes must have: a value, or the place of a checksum file.
