@@ -190,7 +190,13 @@ def _plan_whole_disk(request: DeployRequest, facts: DiskFacts, cancel: Cancellat
     drive = _config_drive(request, facts, cancel)
     image = _inspected(request, cancel)
     wanted = wholedisk.plan(
-        image, facts, drive=drive, grow=request.grow, may_be_cut=request.image_may_be_cut, seed=request.seed
+        image,
+        facts,
+        drive=drive,
+        grow=request.grow,
+        other_sectors=request.image_other_sectors,
+        may_be_cut=request.image_may_be_cut,
+        seed=request.seed,
     )
     return DeployPlan(request=request, disk=wanted, image=image, drive=drive, boot=None)
 

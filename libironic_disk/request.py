@@ -59,6 +59,7 @@ class DeployRequest:
         image_engine: what writes it.
         image_policy: how patient to be with the image's servers.
         image_may_be_cut: take a whole-disk image that ends before its partitions do.
+        image_other_sectors: take a whole-disk image whose GPT is for sectors of another size, and write that anew.
         grow: give a whole-disk image's last partition, and its file system, what is free behind it.
         verify: read the image back from the disk before the disk may boot.
         layout: the partitions; None for Ironic's, made from the seven fields that follow.
@@ -94,6 +95,7 @@ class DeployRequest:
     image_policy: HttpPolicy = IMAGE_POLICY
     image_may_be_cut: bool = False
     grow: bool = False
+    image_other_sectors: bool = False
     verify: bool = False
     layout: Layout | None = None
     root_mb: int | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass, field
+from functools import partial
 
 from libironic_disk import images
 from libironic_disk.configdrive import ConfigDrive
@@ -21,7 +22,7 @@ from libironic_disk.pure.tables.model import FoundPartition, FoundTable, Reader,
 from libironic_disk.pure.tables.reading import kind_of_table
 from libironic_disk.pure.wholedisks.finishing import Finish, Wishes
 from libironic_disk.units import in_words
-from libironic_disk.wholedisk.finishing import Labels, Place, check_head, finish_of, is_drive_by_name
+from libironic_disk.wholedisk.finishing import Labels, Place, check_contents, check_head, finish_of, is_drive_by_name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +103,7 @@ def plan(
     *,
     drive: ConfigDrive | None = None,
     grow: bool = False,
+    other_sectors: bool = False,
     may_be_cut: bool = False,
     seed: bytes | None = None,
 ) -> WholeDiskPlan:
@@ -113,6 +115,8 @@ def plan(
         drive: a config drive that fits the disk's sectors. It goes onto the image's own partition labelled
             ``config-2`` if that is large enough, else onto a new one.
         grow: give the last partition, and the ext, xfs or btrfs on it, what is free behind it.
+        other_sectors: take an image whose GPT was made for sectors of another size, and write that for the disk's, if
+            all that is in its partitions can be shown to work there.
         may_be_cut: take an image that ends before its partitions do, as some are published; what the disk held there
             stays. Without it such an image is taken for a copy that was cut off.
         seed: makes the identity of a new partition follow from it.
@@ -138,7 +142,12 @@ def plan(
     images.check_room(image, facts.path, facts.size)
     if grow:
         process.require(growing.TOOLS)
-    wishes = Wishes.of(drive_size=drive.size if drive else 0, grow=grow, seed=seed or secrets.token_bytes(32))
+    wishes = Wishes.of(
+        drive_size=drive.size if drive else 0,
+        grow=grow,
+        other_sectors=other_sectors,
+        seed=seed or secrets.token_bytes(32),
+    )
     return WholeDiskPlan(
         device=facts.path,
         kind=facts.kind,
@@ -162,19 +171,22 @@ def _foreseen(image: InspectedImage, facts: DiskFacts, wishes: Wishes) -> Finish
     if head is None:
         return None
     disk = Place(name=facts.path, size=facts.size, sector_size=facts.topology.sector_size)
-    check_head(head, image.virtual_size, image=image.name, disk=disk)
+    sectors = check_head(head, image.virtual_size, image=image.name, disk=disk, other_sectors=wishes.other_sectors)
+    of_image = partial(finish_of, disk=disk, wishes=wishes, image=image.name, sectors=sectors)
     source = image.source
     if isinstance(source, LocalFile) and image.format is ImageFormat.RAW and image.compression is None:
         with source.opened() as opened:
             labels = Labels(fd=opened.descriptor, size=source.size, name=image.name, sector_size=disk.sector_size)
-            foreseen = finish_of(opened.pread, disk, wishes, image=image.name, is_drive=labels.is_drive)
+            foreseen = of_image(opened.pread, is_drive=labels.is_drive)
+            if foreseen is not None and sectors != disk.sector_size:
+                check_contents(opened.pread, labels, foreseen.images_own, disk)
             if foreseen is not None and foreseen.grown is not None:
                 labels.file_system(foreseen.grown)
             opened.check_unchanged()
             return foreseen
     # They have a GPT, or the primary partitions of an MBR; no labels, and of most MBRs no logical partitions.
     try:
-        return finish_of(_reader_of(head, disk), disk, wishes, image=image.name, is_drive=is_drive_by_name)
+        return of_image(_reader_of(head, disk.size, sectors), is_drive=is_drive_by_name)
     except _BehindTheHead:
         return None
 
@@ -183,7 +195,7 @@ class _BehindTheHead(Exception):
     """What was asked for isn't among the bytes that are at hand."""
 
 
-def _reader_of(head: bytes, disk: Place) -> Reader:
+def _reader_of(head: bytes, disk_size: int, sectors: int) -> Reader:
     """Return a reader of the first bytes of an image, which is as good as one of all of it, or says so.
 
     What a GPT has behind them is its backup copy, and whether that is there makes no difference yet. The boot records
@@ -193,7 +205,7 @@ def _reader_of(head: bytes, disk: Place) -> Reader:
     def found(offset: int, length: int) -> bytes:
         return head[offset : offset + length]
 
-    is_gpt = kind_of_table(found, disk_size=disk.size, sector_size=disk.sector_size) is TableKind.GPT
+    is_gpt = kind_of_table(found, disk_size=disk_size, sector_size=sectors) is TableKind.GPT
 
     def read(offset: int, length: int) -> bytes:
         if offset + length > len(head) and not (is_gpt and offset >= len(head)):

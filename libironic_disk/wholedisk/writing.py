@@ -32,7 +32,7 @@ from libironic_disk.pure.wholedisks.finishing import Finish
 from libironic_disk.pure.wholedisks.roots import is_esp
 from libironic_disk.units import align_up
 from libironic_disk.wholedisk import roots
-from libironic_disk.wholedisk.finishing import Labels, Place, check_head, finish_of
+from libironic_disk.wholedisk.finishing import Labels, Place, check_contents, check_head, finish_of
 from libironic_disk.wholedisk.planning import WholeDiskPlan
 
 _NODE_TIMEOUT: Final = 10.0
@@ -178,9 +178,15 @@ def _write(
             streamed, withheld = _stream(wanted, disk, sink, cancel, verify=verify)
         coming = Overlay(disk.fd, disk.node, withheld)
         place = Place(name=wanted.device, size=wanted.size, sector_size=disk.sector_size)
-        check_head(coming.read(0, HEAD_SIZE), streamed.size, image=wanted.image.name, disk=place)
-        oddities = _check_whole(wanted, coming, streamed.size, disk.sector_size)
-        done = _finished(wanted, disk, coming, place, sink, cancel)
+        sectors = check_head(
+            coming.read(0, HEAD_SIZE),
+            streamed.size,
+            image=wanted.image.name,
+            disk=place,
+            other_sectors=wanted.wishes.other_sectors,
+        )
+        oddities = _check_whole(wanted, coming, streamed.size, sectors)
+        done = _finished(wanted, disk, coming, place, sectors, sink, cancel)
         cancel.check("the last check before the first sector is written")
         with phase(sink, Phase.COMMIT, wanted.device):
             ends.write_ends(disk.fd, disk.node, coming.withheld(), disk.sector_size)
@@ -189,13 +195,23 @@ def _write(
 
 
 def _finished(
-    wanted: WholeDiskPlan, disk: HeldDisk, coming: Overlay, place: Place, sink: EventSink, cancel: Cancellation
+    wanted: WholeDiskPlan,
+    disk: HeldDisk,
+    coming: Overlay,
+    place: Place,
+    sectors: int,
+    sink: EventSink,
+    cancel: Cancellation,
 ) -> Finish | None:
     """Give the disk what it has besides the image; its table changes in memory only, or where nobody looks yet."""
     labels = Labels(fd=disk.fd, size=wanted.size, name=wanted.image.name, sector_size=disk.sector_size)
-    done = finish_of(coming.read, place, wanted.wishes, image=wanted.image.name, is_drive=labels.is_drive)
+    done = finish_of(
+        coming.read, place, wanted.wishes, image=wanted.image.name, is_drive=labels.is_drive, sectors=sectors
+    )
     if done is None:
         return None
+    if sectors != disk.sector_size:
+        check_contents(coming.read, labels, done.images_own, place)
     if done.drive is not None and wanted.drive is not None:
         with phase(sink, Phase.CONFIG_DRIVE):
             coming.write(Extent(span.start, bytes(span.size)) for span in done.superseded)

@@ -18,6 +18,9 @@ _EXT: Final = 1 * KIB
 _EXT_MAGIC: Final = b"\x53\xef"
 _EXT_64BIT: Final = 0x80
 _BTRFS: Final = 64 * KIB
+_PAGE: Final = 4 * KIB
+_SWAP: Final = b"SWAPSPACE2"
+_SWAP_AT: Final = _PAGE - len(_SWAP)
 
 
 def file_system_size(head: bytes) -> int | None:
@@ -33,6 +36,27 @@ def file_system_size(head: bytes) -> int | None:
         total, _, _, devices = struct.unpack_from("<QQQQ", head, _BTRFS + 0x70)
         # Of several devices this is only one.
         return int(total) if devices == 1 else None
+    return None
+
+
+def largest_sector(head: bytes) -> int | None:
+    """Return how large a disk's logical sectors may be for a file system on it; None where that isn't known.
+
+    What a file system reads at least, a block or a sector of its own, can't be less than the disk reads. Besides ext,
+    XFS and btrfs, FAT is known (its specification, BPB_BytsPerSec), and swap areas, which have whole pages.
+    """
+    head = head.ljust(NEEDED, b"\0")
+    if head[_EXT + 0x38 : _EXT + 0x3A] == _EXT_MAGIC:
+        (log_block_size,) = struct.unpack_from("<I", head, _EXT + 0x18)
+        return KIB << min(int(log_block_size), 6)
+    if head[:4] == b"XFSB":
+        return int.from_bytes(head[0x66:0x68], "big")
+    if head[_BTRFS + 0x40 : _BTRFS + 0x48] == b"_BHRfS_M":
+        return int.from_bytes(head[_BTRFS + 0x90 : _BTRFS + 0x94], "little")
+    if head[_SWAP_AT : _SWAP_AT + len(_SWAP)] == _SWAP:
+        return _PAGE
+    if head[510:512] == b"\x55\xaa" and (head[54:57] == b"FAT" or head[82:85] == b"FAT"):
+        return int.from_bytes(head[11:13], "little")
     return None
 
 

@@ -16,13 +16,22 @@ from uuid import UUID
 from libironic_disk.errors import TableInvalid, TableLimit
 from libironic_disk.pure.ranges import ByteRange, without
 from libironic_disk.pure.tables import gpt
-from libironic_disk.pure.tables.bootrecord import PROTECTIVE, slots_of, with_slot
-from libironic_disk.pure.tables.gptcopy import ENTRY_SIZE, Copy, GptReader, Header, encode_header, sectors_for
+from libironic_disk.pure.tables.bootrecord import PROTECTIVE, RECORD_SIZE, slots_of, with_slot
+from libironic_disk.pure.tables.gptcopy import (
+    ENTRY_SIZE,
+    LEAST_ENTRIES,
+    Copy,
+    GptReader,
+    Header,
+    encode_header,
+    sectors_for,
+)
 from libironic_disk.pure.tables.model import Extent, FoundPartition, NewPartition, Reader, TableKind
 from libironic_disk.pure.tables.sectors import in_sectors
 
 _UNUSED: Final = bytes(16)
-_LAST_LBA_AT: Final = 40  # table 5.6
+_FIRST_LBA_AT: Final = 32  # table 5.6
+_LAST_LBA_AT: Final = 40
 _MOST_PROTECTED: Final = 0xFFFFFFFF  # 5.2.3, table 5.4
 
 
@@ -100,6 +109,38 @@ class ForeignGpt:
         """Return where the partition of this number could end at most."""
         part = self._partition(number)
         return min((each.start for each in self.partitions if each.start >= part.end), default=self.usable.end)
+
+    def for_sectors(self, sector_size: int, disk_size: int) -> Self:
+        """Return the same partitions, to the byte, in a table for sectors of another size.
+
+        What firmware finds in them is another question: a FAT of smaller sectors than the disk's is none to it.
+
+        Raises:
+            TableInvalid: a partition doesn't begin and end with such sectors, or begins where the new table is.
+        """
+        old, first = self.sector_size, 2 + sectors_for(max(len(self.entries), LEAST_ENTRIES), sector_size)
+        problems = tuple(
+            f"partition {part.number}, {part.size} bytes from {part.start} on, has no whole sectors behind the table"
+            for part in self.partitions
+            if part.start % sector_size or part.size % sector_size or part.start < first * sector_size
+        )
+        if problems:
+            raise TableInvalid(device=self.device, problems=problems)
+        entries = bytearray(self.entries)
+        for part in self.partitions:
+            at = (part.number - 1) * ENTRY_SIZE + _FIRST_LBA_AT
+            struct.pack_into("<QQ", entries, at, part.start // sector_size, part.end // sector_size - 1)
+        old_end = (self.header.entries_lba + sectors_for(len(self.entries), old)) * old
+        return replace(
+            self,
+            header=self.header._replace(entries_lba=2, first_usable=first),
+            entries=bytes(entries),
+            # What its own sector had behind the record lies in other sectors now.
+            record=self.record[:RECORD_SIZE].ljust(sector_size, b"\0"),
+            sector_size=sector_size,
+            disk_sectors=disk_size // sector_size,
+            stale=(*self.stale, ByteRange(old, max(old_end, first * sector_size))),
+        )
 
     def check_entry(self) -> None:
         """Check that there is an unused entry.

@@ -31,17 +31,20 @@ class Wishes:
     Attributes:
         drive_size: bytes of the config drive; 0 for none.
         grow: whether the last partition gets what is free behind it.
+        other_sectors: whether a GPT for sectors of another size is written anew for the disk's.
         drive_guid: identifies a new partition on a GPT.
     """
 
     drive_size: int = 0
     grow: bool = False
+    other_sectors: bool = False
     drive_guid: UUID
 
     @classmethod
-    def of(cls, *, drive_size: int, grow: bool, seed: bytes) -> Wishes:
+    def of(cls, *, drive_size: int, grow: bool, seed: bytes, other_sectors: bool = False) -> Wishes:
         """Return wishes whose identities follow from a seed."""
-        return cls(drive_size=drive_size, grow=grow, drive_guid=ids.guid(seed, f"partition/{DRIVE_NAME}"))
+        guid = ids.guid(seed, f"partition/{DRIVE_NAME}")
+        return cls(drive_size=drive_size, grow=grow, other_sectors=other_sectors, drive_guid=guid)
 
     @property
     def change_partitions(self) -> bool:
@@ -70,6 +73,11 @@ class Finish:
     superseded: tuple[ByteRange, ...] = ()
     grown: FoundPartition | None = None
     notes: tuple[str, ...] = ()
+
+    @property
+    def images_own(self) -> tuple[FoundPartition, ...]:
+        """The partitions whose contents are the image's."""
+        return tuple(part for part in self.partitions if part != self.drive)
 
 
 def finish(table: ForeignTable, wishes: Wishes, *, drives: Sequence[int], disk: str, sector_size: int) -> Finish:
