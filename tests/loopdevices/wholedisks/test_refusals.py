@@ -109,8 +109,6 @@ def test_an_image_of_a_larger_disk_is_refused_first(bench: Bench, raw: Path, tmp
         ("swap_mb", 8),
         ("layout", Layout(table=TableKind.GPT, partitions=(root(),))),
         ("table", TableKind.GPT),
-        ("seed", b"seed"),
-        ("config_drive", {"meta_data": {}}),
         ("kernel_parameters", KernelParameters(words=("quiet",))),
         ("menu_timeout", 3),
         ("serial", SerialConsole()),
