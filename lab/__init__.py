@@ -2,7 +2,8 @@
 
 import fcntl
 import os
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,3 +20,20 @@ def locked(path: Path) -> Iterator[None]:
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def built(home: Path, build: Callable[[Path], None]) -> Path:
+    """Return a directory of the cache, having it built first if it isn't there: as a whole, or not at all.
+
+    Args:
+        home: the directory, whose name says by what recipe it is made.
+        build: fills a directory that is in the same place, with another name.
+    """
+    with locked(home.with_suffix(".lock")):
+        if not home.exists():
+            with tempfile.TemporaryDirectory(prefix=".building-", dir=home.parent) as work:
+                made = Path(work) / "made"
+                made.mkdir()
+                build(made)
+                made.rename(home)
+    return home

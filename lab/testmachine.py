@@ -19,9 +19,10 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from lab import cache_directory, locked
+from lab import built, cache_directory, debpackages
 from lab.initramfs import with_busybox
 from lab.qemu import Machine, processor, started, uefi
 
@@ -82,11 +83,13 @@ read -r forever </dev/console
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Disk:
-    """An empty disk of the machine; the serial number is how a test finds it."""
+    """A disk of the machine, empty if it isn't a file; the serial number is how a test finds it."""
 
     serial: str
     arguments: str
     size: int = 512 * MIB
+    file: Path | None = None
+    """A disk that there is already, on which what the machine writes stays."""
 
 
 def _sectors(size: int) -> str:
@@ -127,7 +130,7 @@ def running(
         argv: the program. Its exit status is the shared file :data:`STATUS` when it has ended, and then the machine
             turns itself off.
         files: what the shared folder is to have from the beginning, names and texts.
-        disks: the machine's disks, which are gone when the ``with`` ends.
+        disks: the machine's disks; those that are no files of the caller's are gone when the ``with`` ends.
         memory_mib: the machine's memory, which all that it writes has to fit in.
         log: is told of what takes long.
     """
@@ -158,16 +161,20 @@ def running(
             *_shared("share", share, ""),
             *stack.enter_context(uefi()),
         ]
-        made = {disk.serial: folder / f"disk-{disk.serial}" for disk in disks}
+        made = {disk.serial: disk.file or _blank(folder / f"disk-{disk.serial}", disk.size) for disk in disks}
         for number, disk in enumerate(disks):
-            with made[disk.serial].open("wb") as blank:
-                blank.truncate(disk.size)
             arguments += [
                 "-drive",
                 f"if=none,id=disk{number},format=raw,file={made[disk.serial]}",
                 *disk.arguments.format(drive=f"disk{number}").split(),
             ]
         yield RunningMachine(console=stack.enter_context(started(arguments)), share=share, disks=made)
+
+
+def _blank(path: Path, size: int) -> Path:
+    with path.open("wb") as file:
+        file.truncate(size)
+    return path
 
 
 def _shared(tag: str, path: Path, options: str) -> tuple[str, ...]:
@@ -180,26 +187,15 @@ def _shared(tag: str, path: Path, options: str) -> tuple[str, ...]:
 def debian_packages(cache: Path, *, log: Log = print) -> Path:
     """Return the tree with the kernel, its modules and busybox, fetching the packages first if the cache has none."""
     recipe = hashlib.sha256(repr((_KERNEL, _PROGRAMS)).encode()).hexdigest()
-    home = cache / f"testmachine-{recipe[:12]}"
-    with locked(cache / "testmachine.lock"):
-        if not home.exists():
-            with tempfile.TemporaryDirectory(prefix=".unpacking-", dir=cache) as work:
-                tree = Path(work) / "tree"
-                _unpack(Path(work), tree, log)
-                tree.rename(home)
-    return home
+    return built(cache / f"testmachine-{recipe[:12]}", partial(_unpack, log=log))
 
 
-def _unpack(work: Path, tree: Path, log: Log) -> None:
+def _unpack(tree: Path, log: Log) -> None:
     log("fetching Debian's kernel for the test machine: this needs the network")
-    subprocess.run(["apt-get", "-qq", "update"], check=True)
+    debpackages.update()
     depends = _output("apt-cache", "depends", "--important", _KERNEL)
     kernel = next(line.split()[1] for line in depends.splitlines() if line.startswith("  Depends: linux-image-"))
-    # As root apt would rather fetch as somebody else, who can't write here, and says so at length.
-    argv = ["apt-get", "-qq", "-o", "APT::Sandbox::User=root", "download", kernel, *_PROGRAMS]
-    subprocess.run(argv, cwd=work, check=True)
-    for package in work.glob("*.deb"):
-        subprocess.run(["dpkg-deb", "--extract", str(package), str(tree)], check=True)
+    debpackages.unpack(tree, (kernel, *_PROGRAMS))
     subprocess.run(["depmod", "--basedir", str(tree), kernel_version(tree)], check=True)
 
 
