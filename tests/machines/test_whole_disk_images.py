@@ -7,17 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from lab import cache_directory
+from lab import cache_directory, isoimages, textscreen
 from lab.debian import parse_deploy_report
 from lab.debiandisk import DebianDisk, Form, build_disk_images
+from lab.isoimages import LIVE_SAYS, Packaged
 from lab.qemu import booted
 from libironic_disk import deploy
-from libironic_disk.images import ImageType
+from libironic_disk.images import ImageFormat, ImageType
 from libironic_disk.pure.report import DeployResult
 from libironic_disk.pure.roles import Firmware
 from libironic_disk.pure.tables.model import TableKind
 from libironic_disk.request import DeployRequest
-from libironic_disk.units import GIB
+from libironic_disk.units import GIB, MIB
 from tests.conftest import Bench
 from tests.support import oracles
 
@@ -28,13 +29,14 @@ MBR, GPT = TableKind.MBR, TableKind.GPT
 TIMEOUT = 300
 
 
-def written(disk: Path, image: Path) -> DeployResult:
+def written(disk: Path, image: Path, declared: ImageFormat | None = None) -> DeployResult:
     """Write a whole-disk image onto a disk in a plain file."""
     return deploy.deploy(
         DeployRequest(
             device=str(disk),
             file_sector_size=512,
             image=image,
+            image_format=declared,
             image_type=ImageType.WHOLE_DISK,
         )
     )
@@ -76,3 +78,52 @@ def test_debian_boots(
     assert report.firmware == firmware
     assert report.root_uuid == image.root_uuid
     assert report.root_source == "/dev/vda1"
+
+
+@pytest.mark.parametrize(
+    ("image", "firmware", "marker"),
+    [
+        # None of them is said before the image's own program runs.
+        pytest.param(Packaged.GRUB_RESCUE, BIOS, "FreeBSD (or GNU/kFreeBSD), direct boot", id="grub-rescue-bios"),
+        pytest.param(
+            Packaged.GRUB_RESCUE_FLOPPY, BIOS, "FreeBSD (or GNU/kFreeBSD), direct boot", id="grub-floppy-bios"
+        ),
+        pytest.param(Packaged.IPXE, BIOS, "Press Ctrl-B for the iPXE command line", id="ipxe-bios"),
+        pytest.param(Packaged.IPXE, UEFI, "Press Ctrl-B for the iPXE command line", id="ipxe-uefi"),
+    ],
+)
+def test_a_packaged_image_boots(bench: Bench, image: Packaged, firmware: Firmware, marker: str) -> None:
+    disk = bench.blank_file(64 * MIB)
+    written(disk, isoimages.packaged(cache_directory(), image), ImageFormat.RAW)
+    with booted(disk, firmware=firmware, memory_mib=256) as machine:
+        machine.wait_for(marker, timeout=TIMEOUT)
+
+
+@pytest.mark.parametrize(
+    ("image", "firmware"),
+    [
+        pytest.param(Packaged.MEMTEST_64, BIOS, id="64-bios"),
+        pytest.param(Packaged.MEMTEST_32, BIOS, id="32-bios"),
+        pytest.param(Packaged.MEMTEST_64, UEFI, id="64-uefi"),
+    ],
+)
+def test_the_memory_tester_boots(bench: Bench, image: Packaged, firmware: Firmware) -> None:
+    disk = bench.blank_file(64 * MIB)
+    written(disk, isoimages.packaged(cache_directory(), image), ImageFormat.RAW)
+    # OVMF doesn't do with less, and what there is gets tested.
+    memory_mib = 128 if firmware is UEFI else 64
+    with (
+        textscreen.readable(memory_mib) as screen,
+        booted(disk, firmware=firmware, memory_mib=memory_mib, more=screen.arguments) as machine,
+    ):
+        screen.wait_for("Memtest86+ v", machine, timeout=TIMEOUT)
+        screen.wait_for("Status: Testing", machine, timeout=TIMEOUT)
+
+
+@pytest.mark.parametrize("firmware", Firmware)
+def test_a_live_system_boots(bench: Bench, tmp_path: Path, firmware: Firmware) -> None:
+    disk = bench.blank_file(64 * MIB)
+    result = written(disk, isoimages.live(cache_directory(), tmp_path / "live.iso"), ImageFormat.RAW)
+    assert result.table is GPT
+    with booted(disk, firmware=firmware, memory_mib=512) as machine:
+        machine.wait_for(LIVE_SAYS, timeout=TIMEOUT)
