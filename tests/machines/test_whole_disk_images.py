@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from lab.qemu import booted
 from libironic_disk import deploy
 from libironic_disk.images import ImageFormat, ImageType
 from libironic_disk.pure.report import DeployResult
-from libironic_disk.pure.roles import Firmware
+from libironic_disk.pure.roles import Firmware, Role
 from libironic_disk.pure.tables.model import TableKind
 from libironic_disk.request import DeployRequest
 from libironic_disk.units import GIB, MIB
@@ -29,17 +30,20 @@ MBR, GPT = TableKind.MBR, TableKind.GPT
 TIMEOUT = 300
 
 
-def written(disk: Path, image: Path, declared: ImageFormat | None = None) -> DeployResult:
-    """Write a whole-disk image onto a disk in a plain file."""
-    return deploy.deploy(
-        DeployRequest(
-            device=str(disk),
-            file_sector_size=512,
-            image=image,
-            image_format=declared,
-            image_type=ImageType.WHOLE_DISK,
-        )
+def request_for(disk: Path, image: Path, declared: ImageFormat | None = None) -> DeployRequest:
+    """Ask for a whole-disk image on a disk in a plain file."""
+    return DeployRequest(
+        device=str(disk),
+        file_sector_size=512,
+        image=image,
+        image_format=declared,
+        image_type=ImageType.WHOLE_DISK,
     )
+
+
+def written(disk: Path, image: Path, declared: ImageFormat | None = None) -> DeployResult:
+    """Write a whole-disk image and nothing else."""
+    return deploy.deploy(request_for(disk, image, declared))
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +82,27 @@ def test_debian_boots(
     assert report.firmware == firmware
     assert report.root_uuid == image.root_uuid
     assert report.root_source == "/dev/vda1"
+
+
+@pytest.mark.parametrize(
+    ("table", "form", "firmware"), [(MBR, Form.QCOW2, BIOS), (GPT, Form.PACKED_QCOW2, UEFI)], ids=["bios", "uefi"]
+)
+def test_debian_boots_with_a_config_drive_and_a_larger_root(
+    bench: Bench, debians: Mapping[TableKind, DebianDisk], table: TableKind, form: Form, firmware: Firmware
+) -> None:
+    image = debians[table]
+    disk = bench.blank_file(3 * GIB)
+    metadata = {"meta_data": {"uuid": "an instance"}}
+    result = deploy.deploy(replace(request_for(disk, image.forms[form]), config_drive=metadata, grow=True))
+    root, drive = result.partition(Role.ROOT), result.partition(Role.CONFIG_DRIVE)
+    assert root is not None
+    assert drive is not None
+    assert (root.filesystem_uuid, drive.label.lower()) == (image.root_uuid, "config-2")
+    with booted(disk, firmware=firmware) as machine:
+        said = machine.wait_for("DEPLOY-REPORT done", timeout=TIMEOUT)
+    report = parse_deploy_report(said)
+    assert report is not None
+    assert (report.firmware, report.root_uuid) == (firmware, image.root_uuid)
 
 
 @pytest.mark.parametrize(
