@@ -11,7 +11,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from libironic_disk.errors import ConfigDriveInvalid
 from libironic_disk.pure.drives.filetree import Harvest
@@ -21,6 +21,7 @@ SECTOR_SIZES: Final = frozenset({512, 1024, 2048, 4096})
 MOST_CLUSTERS_FAT12: Final = 4084
 MOST_CLUSTERS_FAT16: Final = 65524
 ENTRY: Final = 32
+LARGEST_DIRECTORY: Final = 65536 * ENTRY
 
 _BPB: Final = struct.Struct("<HBHBHHBH")  # from byte 11: sector size up to the 16-bit size of a FAT
 _READ_ONLY, _HIDDEN, _SYSTEM, _LABEL, _DIRECTORY = 0x01, 0x02, 0x04, 0x08, 0x10
@@ -28,6 +29,13 @@ _LONG_NAME: Final = _READ_ONLY | _HIDDEN | _SYSTEM | _LABEL
 _END, _DELETED, _STANDS_FOR_DELETED = 0x00, 0xE5, 0x05
 _LOWER_STEM, _LOWER_EXTENSION = 0x08, 0x10
 _END_OF_CHAIN: Final = {12: 0xFF8, 16: 0xFFF8, 32: 0x0FFFFFF8}
+
+
+class Source(Protocol):
+    """Where the bytes of a file system are: bytes in memory, or what reads them from a device."""
+
+    def __getitem__(self, key: slice, /) -> bytes:
+        """Return the bytes from ``key.start`` up to ``key.stop``."""
 
 
 class _BootSector(NamedTuple):
@@ -118,7 +126,7 @@ def recognise(data: bytes) -> Volume | None:
     if found is None:
         return None
     # Truncation is the caller's finding, by the size: the label of such an image doesn't matter.
-    label = _Reader(data, found).label() if len(data) >= found.size else ""
+    label = Reader(data, found).label() if len(data) >= found.size else ""
     return Volume(kind=VolumeKind.FAT, label=label, sector_size=found.sector_size, size=found.size)
 
 
@@ -132,12 +140,14 @@ def read_files(data: bytes, *, limit: int) -> dict[str, bytes]:
     found = geometry(data)
     if found is None or len(data) < found.size:
         raise ConfigDriveInvalid(reason="its FAT file system is truncated or has no valid boot sector")
-    reader = _Reader(data, found)
+    reader = Reader(data, found)
     harvest = Harvest(limit)
     waiting: list[tuple[str, int | None]] = [("", None)]
     while waiting:
         parent, first = waiting.pop()
         for entry in reader.entries(first):
+            if entry.name is None:
+                raise ConfigDriveInvalid(reason="a file name in it is written in an unknown code page")
             path = harvest.path(parent, entry.name)
             if entry.is_directory:
                 waiting.append((path, entry.first))
@@ -148,19 +158,24 @@ def read_files(data: bytes, *, limit: int) -> dict[str, bytes]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Entry:
-    name: str
+class Entry:
+    """A file or directory: its name, None where that is in an unknown code page, its first cluster, its bytes."""
+
+    name: str | None
     first: int
     size: int
     is_directory: bool
 
 
-class _Reader:
-    """Follows chains; ``_seen`` holds every cluster of a directory, none of which may come twice."""
+class Reader:
+    """Reads directories, each of them once, and files; all errors are :class:`ConfigDriveInvalid`, or the source's.
+
+    No cluster of a directory may come twice, so that a circle has an end.
+    """
 
     __slots__ = ("_data", "_geometry", "_seen")
 
-    def __init__(self, data: bytes, found: Geometry) -> None:
+    def __init__(self, data: Source, found: Geometry) -> None:
         self._data = data
         self._geometry = found
         self._seen: set[int] = set()
@@ -172,7 +187,7 @@ class _Reader:
                 return raw[:11].decode("ascii", "replace").rstrip(" ")
         return ""
 
-    def entries(self, first: int | None) -> Iterator[_Entry]:
+    def entries(self, first: int | None) -> Iterator[Entry]:
         """The files and directories of a directory; None is the root."""
         long_name = _LongName()
         for raw in self._raw_entries(first):
@@ -184,15 +199,18 @@ class _Reader:
             if raw[11] & _LABEL or dots:
                 continue
             high, low = struct.unpack_from("<H", raw, 20)[0], struct.unpack_from("<H", raw, 26)[0]
-            yield _Entry(
+            yield Entry(
                 name=name if name is not None else _short_name(raw),
                 first=low | (high << 16 if self._geometry.width == 32 else 0),
                 size=struct.unpack_from("<I", raw, 28)[0],
                 is_directory=bool(raw[11] & _DIRECTORY),
             )
 
-    def content(self, entry: _Entry) -> bytes:
-        """The bytes of a file: as many clusters as its size needs, never the chain to its end."""
+    def content(self, entry: Entry) -> bytes:
+        """The bytes of a file: as many clusters as its size needs, never the chain to its end.
+
+        The size may be any number: it is for the caller to compare it with what is allowed.
+        """
         parts: list[bytes] = []
         cluster = entry.first
         for _ in range(-(-entry.size // self._geometry.cluster_size)):
@@ -214,7 +232,11 @@ class _Reader:
             yield self._data[found.root_start : found.data_start]
             return
         cluster = found.root_cluster if first is None else first
+        size = 0
         while cluster < _END_OF_CHAIN[found.width]:
+            size += found.cluster_size
+            if size > LARGEST_DIRECTORY:
+                raise ConfigDriveInvalid(reason="a directory of its FAT file system is larger than FAT allows")
             if cluster in self._seen:
                 raise ConfigDriveInvalid(reason="two directories of its FAT file system share a cluster")
             self._seen.add(cluster)
@@ -229,15 +251,18 @@ class _Reader:
         return self._data[start : start + found.cluster_size]
 
     def _next(self, cluster: int) -> int:
-        start = self._geometry.table_start
         match self._geometry.width:
             case 12:
-                pair: int = struct.unpack_from("<H", self._data, start + cluster + cluster // 2)[0]
+                pair = self._number(cluster + cluster // 2, 2)
                 return pair >> 4 if cluster % 2 else pair & 0xFFF
             case 16:
-                return int(struct.unpack_from("<H", self._data, start + cluster * 2)[0])
+                return self._number(cluster * 2, 2)
             case _:
-                return int(struct.unpack_from("<I", self._data, start + cluster * 4)[0]) & 0x0FFFFFFF
+                return self._number(cluster * 4, 4) & 0x0FFFFFFF
+
+    def _number(self, at: int, size: int) -> int:
+        start = self._geometry.table_start + at
+        return int.from_bytes(self._data[start : start + size], "little")
 
 
 class _LongName:
@@ -277,10 +302,10 @@ def _checksum(short: bytes) -> int:
     return total
 
 
-def _short_name(raw: bytes) -> str:
+def _short_name(raw: bytes) -> str | None:
     if not raw[:11].isascii() or raw[0] == _STANDS_FOR_DELETED:
         # Linux would take code page 437, mtools 850, Windows its user's: each sees another name.
-        raise ConfigDriveInvalid(reason="a file name in it is written in an unknown code page")
+        return None
     stem = raw[:8].decode("ascii").rstrip(" ")
     extension = raw[8:11].decode("ascii").rstrip(" ")
     if raw[12] & _LOWER_STEM:

@@ -155,3 +155,18 @@ def test_a_short_name_in_an_unknown_code_page() -> None:
     data[_entry(data, b"GOODNAME") + 1] = 0xBD
     with pytest.raises(ConfigDriveInvalid, match="unknown code page"):
         fat.read_files(bytes(data), limit=MIB)
+
+
+def test_a_directory_larger_than_fat_allows() -> None:
+    data = bytearray(images.fat({"D/E": b""}, "-F", "12", "-s", "64", size=8 * MIB))
+    found = fat.geometry(bytes(data))
+    assert found is not None
+    first: int = struct.unpack_from("<H", data, _entry(data, b"D") + 26)[0]
+    table = int.from_bytes(data[found.table_start : found.table_start + 512], "little")
+    for cluster in range(first, first + 100):
+        table = table & ~(0xFFF << 12 * cluster) | (cluster + 1) << 12 * cluster
+    data[found.table_start : found.table_start + 512] = table.to_bytes(512, "little")
+    start = found.data_start + (first - 2) * found.cluster_size
+    data[start : start + 3 * MIB] = b"\xe5" * (3 * MIB)
+    with pytest.raises(ConfigDriveInvalid, match="larger than FAT allows"):
+        fat.read_files(bytes(data), limit=MIB)
