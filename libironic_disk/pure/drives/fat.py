@@ -20,6 +20,7 @@ from libironic_disk.pure.drives.volume import Volume, VolumeKind
 SECTOR_SIZES: Final = frozenset({512, 1024, 2048, 4096})
 MOST_CLUSTERS_FAT12: Final = 4084
 MOST_CLUSTERS_FAT16: Final = 65524
+BOOT_SECTOR: Final = 512
 ENTRY: Final = 32
 LARGEST_DIRECTORY: Final = 65536 * ENTRY
 
@@ -88,7 +89,7 @@ class Geometry:
 
 def geometry(data: bytes) -> Geometry | None:
     """Read the boot sector; None if it isn't one that Linux would mount."""
-    if len(data) < 512 or data[510:512] != b"\x55\xaa":
+    if len(data) < BOOT_SECTOR or data[510:512] != b"\x55\xaa":
         return None
     boot = _BootSector.read(data)
     if not boot.plausible:
