@@ -137,20 +137,40 @@ def test_a_csv_that_can_not_be_decoded_and_one_that_is_too_long(find: Finder) ->
 
 def test_names_with_odd_characters(find: Finder) -> None:
     """Case 15. What mtools would take for a pattern, or bytes of another character set, is a name as any other."""
-    odd = "EFI/-x [a-z] é漢 $(reboot);'`&"
+    odd = "EFI/-x [a-z] é $(reboot);'`&"
     found = find({f"{odd}/BOOTX64.CSV": "--[x]é.efi,-L odd".encode(), f"{odd}/--[x]é.efi": b"MZ"})
     assert found.loaders == (ImageLoader(path=f"{odd}/--[x]é.efi", label="-L odd"),)
 
 
-def test_too_much_of_everything(find: Finder) -> None:
-    many: dict[str, bytes] = {f"EFI/d{number:03}/BOOTX64.CSV": b"x.efi,x" for number in range(100)}
-    many |= {f"EFI/d{number:03}/x.efi": b"MZ" for number in range(100)}
-    many |= {f"EFI/d000/file{number}": b"" for number in range(1100)}
+def test_a_name_that_no_entry_can_hold(find: Finder) -> None:
+    tree = {"EFI/a/BOOTX64.CSV": b"k long name.efi,a", "EFI/a/k long name.efi": b"MZ", "EFI/\u6f22/BOOTX64.CSV": b"x,x"}
+    data = configdrives.fat({**IMAGE, **tree}, size=8 * MIB)
+    assert "\u212a".lower() == "k"
+    kelvin = data.replace("k lon".encode("utf-16-le"), "\u212a lon".encode("utf-16-le"))
+    assert kelvin != data
+    found = find.on(kelvin)
+    assert [each.label for each in found.loaders] == ["debian"]
+    assert "isn't there" in found.problems[0]
+    assert "isn't looked into" in found.problems[1]
+
+
+def test_too_many_directories_and_loaders(find: Finder) -> None:
+    many = {f"EFI/d{number:03}/{file}": b"x.efi,x" for number in range(100) for file in ("BOOTX64.CSV", "x.efi")}
     found = find(many)
     assert len(found.loaders) == image_loaders.MOST_LOADERS
+    assert len(found.files) == image_loaders.MOST_DIRECTORIES
     assert "EFI has more than 64 directories" in found.problems[0]
-    assert "more than 1024 files" in found.problems[1]
+    assert "there are 8 before it" in found.problems[1]
     assert found.problems[-1].startswith("and ")
+    # Nothing is known of those that nobody looked into.
+    assert sum(found.lacks(f"EFI/d{number:03}/y.efi") for number in range(100)) == image_loaders.MOST_DIRECTORIES
+
+
+def test_too_many_files_in_one_directory(find: Finder) -> None:
+    found = find({**IMAGE, "EFI/a/BOOTX64.CSV": b"x.efi,x", **{f"EFI/a/file{number}": b"MZ" for number in range(1100)}})
+    assert [each.label for each in found.loaders] == ["debian"]
+    assert "more than 1024 files" in found.problems[0]
+    assert not found.lacks("EFI/a/y.efi")
 
 
 def test_no_loader_at_all(find: Finder) -> None:

@@ -196,8 +196,8 @@ def _named(entries: Iterable[Entry], name: str) -> Entry | None:
 
 
 def _is_called(entry: Entry, name: str) -> bool:
-    # FAT keeps the case of a name and takes it for the same in another one.
-    return entry.name is not None and entry.name.lower() == name.lower()
+    # FAT keeps the case of a name and takes it for the same in another one. The Kelvin sign's other case is a k.
+    return entry.name is not None and entry.name.lower() == name.lower() and not bootcsv.refusal(entry.name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ _COMMAS: Final = ((b",\0", "utf-16-le"), (b"\0,", "utf-16-be"))
 _LINE_END: Final = re.compile(r"\r\n|\r|\n")
 # What separates directories, and what FAT has in no name (Microsoft's "FAT: General Overview", long names).
 _NOT_IN_A_NAME: Final = frozenset('\\/:*?"<>|')
+_LAST_OF_TWO_BYTES: Final = "\u07ff"
 _LAST_OF_UCS2: Final = "\uffff"
 
 
@@ -69,13 +70,14 @@ def parse(data: bytes) -> BootCsv:
 def refusal(name: str) -> str:
     """Return why this can't be a file's or directory's name in a boot entry's path; empty if it can.
 
-    Beside what FAT forbids, that is what isn't UCS-2, which the path of an entry is written in (UEFI 2.10, 10.3.4.4).
+    Beside what FAT forbids, that is what doesn't get into an entry: its path is UCS-2 (UEFI 2.10, 10.3.4.4), and
+    efibootmgr with libefivar 37 writes whatever takes three bytes in UTF-8 as another character.
     """
     if not name or len(name) > LONGEST_NAME:
         return f"its length isn't 1 to {LONGEST_NAME} characters"
     if name in {".", ".."} or _NOT_IN_A_NAME & set(name):
         return "it isn't the name of one file"
-    return "" if _is_printable(name) else "it has characters that can't be shown"
+    return "" if _is_plain(name) else "it has characters that can't be shown, or put in a boot entry"
 
 
 def _decoded(data: bytes) -> str:
@@ -105,14 +107,14 @@ def _line(number: int, line: str) -> CsvLoader | str:
     if not label:
         return f"line {number}: {file!r} has no label"
     options = options if options.strip() else ""
-    if len(options) > LONGEST_OPTIONS or not _is_printable(options):
-        return f"line {number}: the options of {file!r} are too long, or can't be shown"
+    if len(options) > LONGEST_OPTIONS or not _is_plain(options):
+        return f"line {number}: the options of {file!r} are too long, or can't be put in a boot entry"
     return CsvLoader(file=file, label=_shown(label), options=options)
 
 
 def _shown(label: str) -> str:
-    return "".join(each if _is_printable(each) else "?" for each in label[:LONGEST_LABEL])
+    return "".join(each if each.isprintable() and each <= _LAST_OF_UCS2 else "?" for each in label[:LONGEST_LABEL])
 
 
-def _is_printable(text: str) -> bool:
-    return text.isprintable() and all(each <= _LAST_OF_UCS2 for each in text)
+def _is_plain(text: str) -> bool:
+    return text.isprintable() and all(each <= _LAST_OF_TWO_BYTES for each in text)

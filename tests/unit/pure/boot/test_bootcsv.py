@@ -67,6 +67,7 @@ def test_lines_options_and_what_is_left_out() -> None:
         "\\x.efi",
         "C:x.efi",
         "*.efi",
+        "漢.efi",
         "x\t.efi",
         "x" * 256,
     ],
