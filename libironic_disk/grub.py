@@ -25,6 +25,7 @@ from libironic_disk.machine.trees.mounts import mounted
 from libironic_disk.machine.trees.rootfs import RootDir
 from libironic_disk.pure.boot import grubcfg
 from libironic_disk.pure.boot.coreroom import HEAD, core_room
+from libironic_disk.pure.boot.efientries import Loader
 from libironic_disk.pure.boot.grubcfg import Menu, MenuEntry, SerialConsole
 from libironic_disk.pure.boot.grubembed import SECTOR, embed
 from libironic_disk.pure.boot.kernelparams import KernelParameters
@@ -379,5 +380,5 @@ def register(plan: BootPlan, *, esp_number: int, esp_partuuid: str, label: str) 
     if plan.firmware is not Firmware.UEFI:
         return Registration(outcome=Outcome.UNAVAILABLE)
     path = esp.REMOVABLE_LOADERS[plan.architecture]
-    loader = efi_entries.Loader(disk=plan.device, number=esp_number, partuuid=esp_partuuid, path=path)
+    loader = Loader(disk=plan.device, number=esp_number, partuuid=esp_partuuid, path=path)
     return efi_entries.register(loader, label=label)

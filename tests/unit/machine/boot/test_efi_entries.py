@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,8 +11,9 @@ import pytest
 from libironic_disk.errors import ProgramFailed, ProgramTimedOut, ToolMissing
 from libironic_disk.machine import process
 from libironic_disk.machine.boot import efi_entries
-from libironic_disk.machine.boot.efi_entries import Loader, Outcome, Registration
+from libironic_disk.machine.boot.efi_entries import Outcome, Registration
 from libironic_disk.machine.process import Completed
+from libironic_disk.pure.boot.efientries import Loader
 
 HERE = Path(__file__).parent
 GPT_ESP = "103d52ca-ae12-d74b-bcfa-2cf7bddff8c4"
@@ -50,9 +52,14 @@ class Firmware:
             self.changes.append(argv[1:])
         if "--create" in argv:
             self.text += self.creates
+            if self.creates:
+                self.text = self.text.replace("BootOrder: ", f"BootOrder: {self.creates[4:8]},")
         if "--delete-bootnum" in argv:
             number = argv[argv.index("--bootnum") + 1]
             self.text = "".join(line for line in self.text.splitlines(True) if not line.startswith(f"Boot{number}"))
+            self.text = re.sub(rf"(?<=[ ,]){number},|,{number}$", "", self.text, flags=re.MULTILINE)
+        if "--bootorder" in argv:
+            self.text = re.sub("BootOrder: .*", f"BootOrder: {argv[-1]}", self.text)
         return Completed(argv=argv, exit_code=0, stdout=self.text.encode(), stderr="")
 
 
