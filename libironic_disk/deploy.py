@@ -32,7 +32,7 @@ from libironic_disk.pure.disks.layout import FileSystem
 from libironic_disk.pure.disks.planning import Existing, Plan, PlannedPartition
 from libironic_disk.pure.images.inspection import Proof
 from libironic_disk.pure.report import DeployedPartition, DeployResult
-from libironic_disk.pure.roles import Role
+from libironic_disk.pure.roles import Firmware, Role
 from libironic_disk.request import BootLoader, DeployRequest, FirmwareEntry, check_root_only, layout_of
 from libironic_disk.wholedisk import WholeDiskPlan, WholeDiskWritten
 
@@ -139,7 +139,7 @@ def apply(
             lock_path=lock_path,
             verify=wanted.request.verify,
         )
-        return _result_of_whole_disk(written)
+        return _result_of_whole_disk(written, _tell_firmware_of_image(wanted.request, written))
     with partitioner.stage(
         wanted.disk, sink=sink, cancel=switch, lock_timeout=lock_timeout, lock_path=lock_path
     ) as disk:
@@ -307,7 +307,13 @@ def _result(
     )
 
 
-def _result_of_whole_disk(written: WholeDiskWritten) -> DeployResult:
+def _tell_firmware_of_image(request: DeployRequest, written: WholeDiskWritten) -> tuple[str, ...]:
+    if request.firmware is not Firmware.UEFI or request.firmware_entry is FirmwareEntry.NEVER:
+        return ()
+    return wholedisk.tell_firmware(written, request.architecture, label="libironic_disk")
+
+
+def _result_of_whole_disk(written: WholeDiskWritten, warnings: tuple[str, ...]) -> DeployResult:
     partitions = tuple(
         DeployedPartition(
             number=part.number,
@@ -330,7 +336,7 @@ def _result_of_whole_disk(written: WholeDiskWritten) -> DeployResult:
         partitions=partitions,
         is_whole_disk=True,
         proof=written.proof,
-        warnings=(*_unproven(written.proof), *written.warnings),
+        warnings=(*_unproven(written.proof), *written.warnings, *warnings),
     )
 
 

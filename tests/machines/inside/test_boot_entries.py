@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from libironic_disk import grub, partitioner
+from libironic_disk import deploy, grub, partitioner
 from libironic_disk.grub import BootPlan
+from libironic_disk.images import ImageType
 from libironic_disk.machine.boot import efi_entries, image_loaders
 from libironic_disk.machine.boot.efi_entries import EFI_VARIABLES, Outcome, Registration
 from libironic_disk.machine.boot.image_loaders import FoundLoaders
@@ -22,8 +23,9 @@ from libironic_disk.pure.disks.layout import Layout
 from libironic_disk.pure.disks.planning import Existing
 from libironic_disk.pure.disks.presets import esp, root
 from libironic_disk.pure.disks.sizes import mib
-from libironic_disk.pure.roles import Architecture, Firmware
+from libironic_disk.pure.roles import Architecture, Firmware, Role
 from libironic_disk.pure.tables.model import TableKind
+from libironic_disk.request import DeployRequest, FirmwareEntry
 from libironic_disk.units import MIB
 from tests.support import configdrives
 from tests.support.configdrives import Tree
@@ -202,6 +204,30 @@ def test_an_images_loaders_come_first_and_a_second_run_writes_nothing(nvme: str)
     assert uki.endswith("\\EFI\\Linux\\f.efi ".encode("utf-16-le"))
     before = variables()
     assert image.register() == [(Outcome.REUSED, number) for number in numbers]
+    assert changed(before) == set()
+
+
+@pytest.mark.parametrize("entry", FirmwareEntry)
+def test_a_deployed_image_is_told_to_the_firmware(nvme: str, tmp_path: Path, entry: FirmwareEntry) -> None:
+    image = tmp_path / "image"
+    image.write_bytes(bytes(16 * MIB))
+    script = "label: gpt\nstart=2048, size=16384, type=U\nstart=18432, size=4096"
+    subprocess.run(["sfdisk", "--quiet", image], input=script, text=True, check=True)
+    with image.open("r+b") as file:
+        file.seek(MIB)
+        file.write(configdrives.fat(IMAGE, size=8 * MIB, label="ESP"))
+    request = DeployRequest(device=nvme, image=image, image_type=ImageType.WHOLE_DISK, firmware_entry=entry)
+    order = boot_order()
+    result = deploy.deploy(request)
+    assert result.warnings == ()
+    new = [entries()[number].partition("\t")[0] for number in boot_order() if number not in order]
+    assert new == (["Fedora", "Fédora UKI", "opensuse-secureboot"] if entry is FirmwareEntry.AUTO else [])
+    esp_part = result.partition(Role.ESP)
+    assert esp_part is not None
+    assert esp_part.filesystem == "vfat"
+    # The same image again is the same disk to the firmware.
+    before = variables()
+    deploy.deploy(request)
     assert changed(before) == set()
 
 
