@@ -22,8 +22,10 @@ from typing import TypedDict
 import pytest
 
 from libironic_disk import filesystems, partitioner
-from libironic_disk.errors import DeviceBusy, DeviceLocked
+from libironic_disk.errors import DeviceBusy, DeviceLocked, DiskState, PlanOutdated
+from libironic_disk.events import Cancellation
 from libironic_disk.machine.disks import claims, partition_nodes
+from libironic_disk.machine.disks.sysfs import BlockNode
 from libironic_disk.pure.disks.layout import FileSystem, Layout, PartitionSpec
 from libironic_disk.pure.disks.planning import Plan, PlannedPartition
 from libironic_disk.pure.disks.sizes import mib
@@ -195,6 +197,61 @@ def test_200_repartitions_in_a_row_under_load_lose_no_node(bench: Bench) -> None
     assert done["events"] > ROUNDS
 
 
+class Ended(TypedDict):
+    """Whose end udevd had dealt with before, and once there are new partitions."""
+
+    before: list[str]
+    staged: list[str]
+
+
+TOLD = 'KERNEL=="{disk}p*", ACTION=="remove", RUN+="/bin/sh -c \'echo %k >>/run/ended\'"'
+
+
+def replace_partitions(node: str) -> Ended:
+    """Stage a disk that has partitions and, as the check closes what it could write, events in udevd's queue."""
+    partitioner.apply(new_plan(node))
+    settle()
+    before = ended()
+    with partitioner.stage(new_plan(node, 1)) as disk:
+        staged = ended()
+        disk.commit()
+    return Ended(before=before, staged=staged)
+
+
+def ended() -> list[str]:
+    """Return the partitions whose end the rule has written down."""
+    told = Path("/run/ended")
+    return sorted(told.read_text().split()) if told.exists() else []
+
+
+def test_udevd_has_dealt_with_the_end_of_partitions_before_there_are_new_ones(bench: Bench) -> None:
+    node = bench.disk(DISK_SIZE, 512).node
+    done = under_udevd(replace_partitions, node, rules=TOLD)
+    name = Path(node).name
+    assert done == {"before": [], "staged": [f"{name}p1", f"{name}p2"]}
+
+
+def test_a_disk_that_others_took_while_udevd_had_its_turn_is_not_touched(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = bench.disk(DISK_SIZE, 512)
+    partitioner.apply(new_plan(disk.node))
+    theirs = ""
+
+    def use(fd: int, block: BlockNode, *, timeout: float, cancel: Cancellation) -> None:
+        nonlocal theirs
+        oracles.output("mkswap", block.node)
+        theirs = disk.digest()
+
+    monkeypatch.setattr(claims, "is_udevd_there", lambda: True)
+    monkeypatch.setattr(claims, "let_udevd_finish", use)
+    monkeypatch.setattr(claims, "let_udevd_notice", lambda: None)
+    with pytest.raises(PlanOutdated) as outdated:
+        partitioner.apply(new_plan(disk.node, 1))
+    assert outdated.value.disk is DiskState.UNKNOWN
+    assert disk.digest() == theirs != ""
+
+
 class Probed(TypedDict):
     """What probe() said of two partitions, and what was true; each as kind, label and UUID."""
 
@@ -283,7 +340,7 @@ def test_apply_waits_for_a_worker_of_udevd_and_goes_on(bench: Bench) -> None:
 
 def apply_while_udevd_hangs(node: str) -> list[str]:
     """Apply while udevd answers nothing."""
-    claims._PING_TIMEOUT = 1  # 5 seconds show no more
+    claims._PING_TIMEOUT = claims._EVENTS_TIMEOUT = 1  # 5 and 10 seconds show no more
     plan = new_plan(node)
     udevd = int(oracles.output("pidof", "systemd-udevd"))
     os.kill(udevd, signal.SIGSTOP)

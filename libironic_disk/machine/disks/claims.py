@@ -24,6 +24,7 @@ from libironic_disk.machine.disks.sysfs import BlockNode
 _NAP = 0.005
 _UDEV_CONTROL = Path("/run/udev/control")
 _PING_TIMEOUT = 5
+_EVENTS_TIMEOUT = 10
 
 
 @contextmanager
@@ -36,21 +37,49 @@ def locked(fd: int, device: str, *, timeout: float, cancel: Cancellation | None 
         DeviceLocked: another holder kept it for ``timeout`` seconds.
         Cancelled: the caller wished so while it was waited for.
     """
+    _lock(fd, device, timeout, cancel)
+    try:
+        yield
+    finally:
+        fcntl.flock(fd, fcntl.LOCK_UN)
+
+
+def _lock(fd: int, device: str, timeout: float, cancel: Cancellation | None) -> None:
     deadline = time.monotonic() + timeout
     while True:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            break
+            return
         except BlockingIOError:
             if time.monotonic() >= deadline:
                 raise DeviceLocked(device=device, waited=timeout, holders=_lock_holders(fd)) from None
             if cancel is not None:
                 cancel.check("waiting for the lock")
             time.sleep(_NAP)
-    try:
-        yield
-    finally:
-        fcntl.flock(fd, fcntl.LOCK_UN)
+
+
+def is_udevd_there() -> bool:
+    """Whether udevd runs, and can be reached from here."""
+    return _UDEV_CONTROL.exists()
+
+
+def let_udevd_finish(fd: int, disk: BlockNode, *, timeout: float, cancel: Cancellation) -> None:
+    """Wait until udevd has dealt with every event of a disk and its partitions so far; ``fd`` has the lock on it.
+
+    For each event udevd takes a shared lock, and one that it doesn't get is left for later, with all that follow it on
+    the same disk. So the lock is a shared one meanwhile. To make it exclusive again the kernel may let go of it first:
+    what was proven of the disk has to be proven anew. One more event is asked for, because it comes behind all others
+    of the disk; to wait until udevd has none at all would be to wait for the locks of other disks. A udevd that doesn't
+    get there within 10 seconds is no reason to fail.
+
+    Raises:
+        DeviceLocked: somebody else got the lock and kept it for ``timeout`` seconds.
+        Cancelled: the caller wished so while it was waited for.
+    """
+    fcntl.flock(fd, fcntl.LOCK_SH)
+    with suppress(DiskError):
+        process.run("udevadm", "trigger", "--settle", str(disk.directory), timeout=_EVENTS_TIMEOUT)
+    _lock(fd, disk.node, timeout, cancel)
 
 
 def let_udevd_notice() -> None:
@@ -61,7 +90,7 @@ def let_udevd_notice() -> None:
     none back. It answers a ping only when it has nothing else to do (systemd, ``manager_start_ctrl``), and one that
     never answers is no reason to fail.
     """
-    if _UDEV_CONTROL.exists():
+    if is_udevd_there():
         with suppress(DiskError):
             process.run("udevadm", "control", "--ping", f"--timeout={_PING_TIMEOUT}", timeout=_PING_TIMEOUT + 1)
 

@@ -20,7 +20,8 @@ class HeldDisk:
     """A locked disk, open for reading and writing.
 
     ``path`` is what the caller calls it; ``block`` is the device behind that, a loop device where it is a plain file.
-    ``progress`` is what every error that ends the holding says of the disk.
+    ``progress`` is what every error that ends the holding says of the disk. ``guard`` is the descriptor that has the
+    lock.
     """
 
     path: str
@@ -28,6 +29,8 @@ class HeldDisk:
     sector_size: int
     block: BlockNode
     fd: int
+    guard: int
+    lock_timeout: float
     progress: Progress
 
     @property
@@ -54,13 +57,34 @@ class HeldDisk:
             PlanOutdated: it isn't.
             DeviceFailed: it can't be read.
         """
-        if self.kind is DiskKind.PLAIN_FILE:
-            now = observing.observe_file(self.path, sector_size=self.sector_size)
-        else:
-            now = observing.observe_disk(self.block, self.path)
-        differences = fingerprint.differences(now.fingerprint)
+        differences = fingerprint.differences(self._fingerprint())
         if differences:
             raise PlanOutdated(device=self.path, differences=differences)
+
+    def _fingerprint(self) -> Fingerprint:
+        if self.kind is DiskKind.PLAIN_FILE:
+            return observing.observe_file(self.path, sector_size=self.sector_size).fingerprint
+        return observing.observe_disk(self.block, self.path).fingerprint
+
+    def let_udevd_finish(self, cancel: Cancellation) -> None:
+        """Have udevd, where it runs, deal with every event of partitions that are gone.
+
+        Under the lock it leaves events for later. By then a new partition may have the name: what it finds there it
+        takes for what was on the old one, whose end comes next, and mdadm's rules throw the new one out of its array.
+
+        Raises:
+            DeviceLocked: somebody else got the lock in between, and kept it.
+            PlanOutdated, DeviceBusy: they made something else of the disk, or use it. It must not be written any more.
+            DeviceReadOnly: it can't be opened for writing.
+            DeviceFailed: it can't be read.
+            Cancelled: the caller wished so while the lock was waited for.
+        """
+        # It takes no lock for the disks of device mapper, and kpartx's rules would make the old partitions anew.
+        if sysfs.is_mapped(self.block) or not claims.is_udevd_there():
+            return
+        before = self._fingerprint()
+        claims.let_udevd_finish(self.guard, self.block, timeout=self.lock_timeout, cancel=cancel)
+        self.check(before)
 
 
 @contextmanager
@@ -90,7 +114,16 @@ def held(
         stack.enter_context(claims.locked(guard, block.node, timeout=lock_timeout, cancel=cancel))
         stack.callback(claims.let_udevd_notice)
         fd = stack.enter_context(_opened(block.node))
-        yield HeldDisk(path=path, kind=kind, sector_size=sector_size, block=block, fd=fd, progress=progress)
+        yield HeldDisk(
+            path=path,
+            kind=kind,
+            sector_size=sector_size,
+            block=block,
+            fd=fd,
+            guard=guard,
+            lock_timeout=lock_timeout,
+            progress=progress,
+        )
 
 
 @contextmanager

@@ -27,10 +27,10 @@ def labelled(progress: Progress) -> Iterator[None]:
 
 
 @contextmanager
-def blanked_unless_finished(
+def blanked_on_error(
     progress: Progress, device: str, *, blank: Callable[[], None], forget: Callable[[], None]
 ) -> Iterator[None]:
-    """Call ``blank`` unless the disk is finished at the end, then ``forget``; what they raise never hides an error.
+    """Call ``blank`` when an error passes an unfinished disk, then ``forget``; what they raise never hides the error.
 
     Args:
         progress: what the work sets to FINISHED when the disk is whole.
@@ -47,6 +47,15 @@ def blanked_unless_finished(
         if progress.state is not DiskState.FINISHED:
             _blank_and_say_so(progress, device, blank, forget, error)
         raise
+
+
+@contextmanager
+def blanked_unless_finished(
+    progress: Progress, device: str, *, blank: Callable[[], None], forget: Callable[[], None]
+) -> Iterator[None]:
+    """Do what :func:`blanked_on_error` does, also where an unfinished disk is left without an error."""
+    with blanked_on_error(progress, device, blank=blank, forget=forget):
+        yield
     if progress.state is not DiskState.FINISHED:
         blank()
         progress.state = DiskState.UNBOOTABLE

@@ -13,13 +13,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from libironic_disk.errors import DeviceFailed, DiskState
 from libironic_disk.events import Cancellation, EventSink, Phase, phase
 from libironic_disk.machine.disks import committing, libparted, partition_nodes, sysfs, wiping
 from libironic_disk.machine.disks.holding import HeldDisk, held
-from libironic_disk.machine.disks.outcome import Progress, blanked_unless_finished
+from libironic_disk.machine.disks.outcome import Progress, blanked_on_error, blanked_unless_finished
 from libironic_disk.machine.disks.sysfs import BlockNode
 from libironic_disk.pure.disks.encoding import encode_table
 from libironic_disk.pure.disks.planning import Action, Plan
@@ -115,15 +116,14 @@ def filling(plan: Plan, disk: HeldDisk, *, sink: EventSink, cancel: Cancellation
         )
         return
     partition_nodes.remove_all(disk.fd, disk.block)
-    with blanked_unless_finished(
-        progress,
-        plan.device,
-        blank=lambda: committing.blank(disk.fd, disk.node, plan),
-        forget=lambda: _forget_partitions(disk, plan),
-    ):
-        with phase(sink, Phase.WIPE, plan.device):
-            committing.withhold(disk.fd, disk.node, plan)
-            wiping.wipe(disk.fd, disk.node, plan, cancel)
+    blank = partial(committing.blank, disk.fd, disk.node, plan)
+    forget = partial(_forget_partitions, disk, plan)
+    with blanked_on_error(progress, plan.device, blank=blank, forget=forget), phase(sink, Phase.WIPE, plan.device):
+        committing.withhold(disk.fd, disk.node, plan)
+        wiping.wipe(disk.fd, disk.node, plan, cancel)
+    # Not before the wipe, as udevd would start what the disk was a member of; and a disk that is lost isn't blanked.
+    disk.let_udevd_finish(cancel)
+    with blanked_unless_finished(progress, plan.device, blank=blank, forget=forget):
         with phase(sink, Phase.PARTITION, plan.device):
             nodes = _told(disk, plan)
 
