@@ -61,10 +61,12 @@ class Overlay:
         """
         for start, kept in sorted(self._kept.items()):
             first, end = max(start, span.start), min(start + len(kept), span.end)
-            if not start < first < end:
+            if first == 0 or first >= end:
                 continue
             disk_io.write(self._fd, self._device, [Extent(first, bytes(kept[first - start : end - start]))])
-            self._kept[start] = kept[: first - start]
+            del self._kept[start]
+            if start < first:
+                self._kept[start] = kept[: first - start]
             if end < start + len(kept):
                 self._kept[end] = kept[end - start :]
 

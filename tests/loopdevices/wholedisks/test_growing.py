@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import io
+import os
 import subprocess
+import zlib
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from libironic_disk import deploy
-from libironic_disk.errors import DiskState, ImageRefused
+from libironic_disk.errors import DiskError, DiskState, ImageRefused
 from libironic_disk.events import Event, Phase, PhaseStarted
 from libironic_disk.images import ImageType
 from libironic_disk.machine.trees.mounts import mounted
@@ -135,3 +138,47 @@ def test_a_damaged_file_system_leaves_no_disk(bench: Bench, tmp_path: Path) -> N
         put(raw, disk)
     assert getattr(failed.value, "disk", None) is DiskState.UNBOOTABLE
     assert wholedisks.opinions(disk.file, sector_size=512) == set()
+
+
+@pytest.mark.parametrize("tail", [300 * KIB, 900 * KIB])
+def test_what_growing_writes_into_the_last_mib_stays_there(bench: Bench, tmp_path: Path, tail: int) -> None:
+    """A last allocation group begins there: its superblock must not be overwritten by what was withheld."""
+    raw = rooted_image(tmp_path / "image.raw", FileSystem.XFS, label="gpt")
+    with attach(raw, 512) as disk, part_of(disk, MIB, SIZE[FileSystem.XFS] - 2 * MIB) as node:
+        said = oracles.output("xfs_db", "-r", "-c", "sb 0", "-c", "print agblocks", node)
+    group = int(said.split("=")[1]) * 4096
+    result = put(raw, bench.disk(MIB + 5 * group + tail + 20 * KIB, 512))
+    (part,) = result.partitions
+    assert part.size - bytes_of(FileSystem.XFS, part.node) < 4096
+    oracles.check_filesystem(FileSystem.XFS, part.node)
+
+
+def test_what_the_image_has_in_the_last_mib_is_there_while_it_grows(bench: Bench, tmp_path: Path) -> None:
+    # A group of blocks begins 700 KiB before the end.
+    size = 21 * MIB + 700 * KIB
+    raw = tmp_path / "image.raw"
+    with raw.open("wb") as file:
+        file.truncate(size)
+    subprocess.run(["sfdisk", "--quiet", str(raw)], input="label: dos\nstart=2048", text=True, check=True)
+    with attach(raw, 512) as disk, part_of(disk, MIB, size - MIB) as node:
+        oracles.output("mke2fs", "-q", "-F", "-t", "ext4", "-b", "1024", "-O", "^flex_bg", "-g", "4096", "-N", "512", node)
+        with mounted(node, FileSystem.EXT4, read_only=False) as directory:
+            tree, number = RootDir(directory, tree=node), 0
+            with suppress(DiskError, OSError):
+                while True:
+                    tree.write_file(f"/{number}", bytes([number % 255 + 1]) * 60 * KIB)
+                    number += 1
+        before = Path(node).read_bytes()
+    assert before[-200 * KIB :].strip(b"\0")
+    (part,) = put(raw, bench.disk(size + 300 * KIB, 512)).partitions
+    oracles.check_filesystem(FileSystem.EXT4, part.node)
+    with attach(raw, 512) as disk, part_of(disk, MIB, size - MIB) as node:
+        wanted = files_of(node)
+    assert files_of(part.node) == wanted
+
+
+def files_of(node: str) -> dict[str, int]:
+    with mounted(node, FileSystem.EXT4) as directory:
+        names = [name for name in os.listdir(directory) if name.isdecimal()]
+        tree = RootDir(directory, tree=node)
+        return {name: zlib.crc32(tree.read_file(f"/{name}", limit=MIB)) for name in names}
