@@ -24,7 +24,7 @@ from libironic_disk.pure.tables.bootrecord import (
     with_slot,
 )
 from libironic_disk.pure.tables.model import Extent, FoundPartition, NewPartition, Reader, TableKind
-from libironic_disk.pure.tables.sectors import in_sectors
+from libironic_disk.pure.tables.sectors import Span, in_sectors, overlaps
 from libironic_disk.units import MIB
 
 _HEAD: Final = MIB
@@ -67,7 +67,11 @@ class ForeignMbr:
             records[lba] = read(lba * sector_size, sector_size)
             return records[lba][:length]
 
-        _, problems = mbr.decode(noting, device=device, disk_size=disk_size, sector_size=sector_size)
+        table, problems = mbr.decode(noting, device=device, disk_size=disk_size, sector_size=sector_size)
+        # Of records that describe no partition, too: a link that is added would be written there.
+        used = [entry.span for entry in table.entries]
+        used += [Span(lba, lba + 1, f"the boot record at sector {lba}") for lba in records if lba]
+        problems = problems or tuple(overlaps(used))
         if problems:
             raise TableInvalid(device=device, problems=problems)
         return cls(device=device, records=records, sector_size=sector_size, disk_sectors=disk_size // sector_size)
@@ -102,7 +106,8 @@ class ForeignMbr:
         entry = self._entry(number)
         others = [other.first_lba for other in self._table.primaries if other is not self._table.extended]
         if entry.logical:
-            others += [each for other in self._table.logicals for each in (other.first_lba, other.record_lba or 0)]
+            others += [other.first_lba for other in self._table.logicals]
+            others += self._chain
         elif self._table.extended is not None:
             others.append(self._table.extended.first_lba)
         return min((lba for lba in others if lba >= entry.end_lba), default=self._end) * self.sector_size
@@ -163,6 +168,11 @@ class ForeignMbr:
         return next(entry for entry in self._table.primaries if entry is self._table.extended)
 
     @property
+    def _chain(self) -> list[int]:
+        """The sectors of all boot records but the MBR, those that describe no partition as well."""
+        return [lba for lba in self.records if lba]
+
+    @property
     def _end(self) -> int:
         return min(self.disk_sectors, mbr.SECTOR_LIMIT)
 
@@ -187,15 +197,15 @@ class ForeignMbr:
             return ()
         others = [entry.first_lba for entry in self._table.primaries if entry.first_lba >= container.end_lba]
         whole = self._bytes(container.first_lba, min(others, default=self._end))
-        used = [*self._used_by_logicals(container)]
+        used = [*self._used_by_logicals()]
         free = without([whole], used)
         room = self._record_sectors * self.sector_size
         return tuple(ByteRange(span.start + room, span.end) for span in free if span.size > room)
 
-    def _used_by_logicals(self, container: mbr.MbrEntry) -> Iterator[ByteRange]:
-        yield self._bytes(container.first_lba, container.first_lba + 1)
+    def _used_by_logicals(self) -> Iterator[ByteRange]:
+        for record in self._chain:
+            yield self._bytes(record, record + 1)
         for entry in self._table.logicals:
-            yield self._bytes(entry.record_lba or 0, (entry.record_lba or 0) + 1)
             yield self._bytes(entry.first_lba, entry.end_lba)
 
     def _bytes(self, first: int, end: int) -> ByteRange:
