@@ -151,13 +151,20 @@ class ForeignGpt:
         self._unused()
 
     def with_end(self, number: int, end: int) -> Self:
-        """Let a partition end at another byte.
+        """Let a partition end at another byte, in a hybrid's MBR too.
 
         Raises:
             ValueError: ``end`` is no multiple of the sector size.
         """
         last = in_sectors(end, self.sector_size) - 1
-        return self._with_bytes((number - 1) * ENTRY_SIZE + _LAST_LBA_AT, struct.pack("<Q", last))
+        part, record = self._partition(number), self.record
+        first, sectors = part.start // self.sector_size, part.size // self.sector_size
+        # A hybrid's MBR has some of the partitions too, and must not contradict.
+        for at, slot in enumerate(slots_of(record) or ()):
+            if slot.type_id not in (0, PROTECTIVE) and (slot.first_lba, slot.sectors) == (first, sectors):
+                record = with_slot(record, at, slot._replace(sectors=min(last + 1 - first, _MOST_PROTECTED)))
+        grown = self._with_bytes((number - 1) * ENTRY_SIZE + _LAST_LBA_AT, struct.pack("<Q", last))
+        return replace(grown, record=record)
 
     def with_partition(self, wanted: NewPartition) -> tuple[Self, int]:
         """Add a partition, behind the last one's number where there is an unused one; return that too.
