@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 
@@ -33,9 +34,12 @@ class Place:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Labels:
-    """What is in the partitions of an image that can be read: an open file or the disk that has it."""
+    """What is in the partitions of an image that can be read: an open file or the disk that has it.
 
-    fd: int
+    ``opened`` gives a descriptor for a range of it, and where it is there.
+    """
+
+    opened: Callable[[ByteRange], AbstractContextManager[tuple[int, ByteRange]]]
     size: int
     name: str
     sector_size: int
@@ -56,6 +60,9 @@ class Labels:
             DeviceFailed: libblkid can't read it.
         """
         kinds = [found.kind for found in self.signatures(part)]
+        if kinds == [FileSystem.BTRFS] and part.size < growing.BTRFS_LEAST:
+            reason = f"its last partition, {part.number}, can't grow: the kernel resizes no btrfs below 256 MiB"
+            raise ImageRefused(image=self.name, reason=reason)
         if len(kinds) == 1 and kinds[0] in growing.GROWABLE:
             return FileSystem(kinds[0])
         held = " and ".join(kinds) or "nothing that is known"
@@ -72,7 +79,13 @@ class Labels:
         span = ByteRange(part.start, min(part.end, self.size))
         if span.size <= 0:
             return ()
-        return blkid.signatures(self.fd, span, device=self.name, sector_size=self.sector_size, partition=part.number)
+        with self.opened(span) as (fd, where):
+            return blkid.signatures(fd, where, device=self.name, sector_size=self.sector_size, partition=part.number)
+
+
+def opened_as(fd: int) -> Callable[[ByteRange], AbstractContextManager[tuple[int, ByteRange]]]:
+    """Return what :class:`Labels` opens where every byte is where it belongs."""
+    return lambda span: nullcontext((fd, span))
 
 
 def check_head(head: bytes, image_size: int | None, *, image: str, disk: Place, other_sectors: bool) -> int:

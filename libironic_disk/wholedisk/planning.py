@@ -18,11 +18,20 @@ from libironic_disk.pure.disks.losses import old_metadata
 from libironic_disk.pure.images.inspection import Engine, ImageFormat
 from libironic_disk.pure.ranges import ByteRange, merged
 from libironic_disk.pure.tables.geometry import HEAD_SIZE
+from libironic_disk.pure.tables.gptcopy import MAGIC
 from libironic_disk.pure.tables.model import FoundPartition, FoundTable, Reader, TableKind
 from libironic_disk.pure.tables.reading import kind_of_table
 from libironic_disk.pure.wholedisks.finishing import Finish, Wishes
 from libironic_disk.units import in_words
-from libironic_disk.wholedisk.finishing import Labels, Place, check_contents, check_head, finish_of, is_drive_by_name
+from libironic_disk.wholedisk.finishing import (
+    Labels,
+    Place,
+    check_contents,
+    check_head,
+    finish_of,
+    is_drive_by_name,
+    opened_as,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,7 +185,8 @@ def _foreseen(image: InspectedImage, facts: DiskFacts, wishes: Wishes) -> Finish
     source = image.source
     if isinstance(source, LocalFile) and image.format is ImageFormat.RAW and image.compression is None:
         with source.opened() as opened:
-            labels = Labels(fd=opened.descriptor, size=source.size, name=image.name, sector_size=disk.sector_size)
+            file = opened_as(opened.descriptor)
+            labels = Labels(opened=file, size=source.size, name=image.name, sector_size=disk.sector_size)
             foreseen = of_image(opened.pread, is_drive=labels.is_drive)
             if foreseen is not None and sectors != disk.sector_size:
                 check_contents(opened.pread, labels, foreseen.images_own, disk)
@@ -198,8 +208,8 @@ class _BehindTheHead(Exception):
 def _reader_of(head: bytes, disk_size: int, sectors: int) -> Reader:
     """Return a reader of the first bytes of an image, which is as good as one of all of it, or says so.
 
-    What a GPT has behind them is its backup copy, and whether that is there makes no difference yet. The boot records
-    of logical partitions do.
+    Whether a GPT has the head of its backup copy behind them makes no difference yet. Its entries, where they are
+    elsewhere than usual, and the boot records of logical partitions do.
     """
 
     def found(offset: int, length: int) -> bytes:
@@ -208,7 +218,7 @@ def _reader_of(head: bytes, disk_size: int, sectors: int) -> Reader:
     is_gpt = kind_of_table(found, disk_size=disk_size, sector_size=sectors) is TableKind.GPT
 
     def read(offset: int, length: int) -> bytes:
-        if offset + length > len(head) and not (is_gpt and offset >= len(head)):
+        if offset + length > len(head) and not (is_gpt and offset >= len(head) and length <= len(MAGIC)):
             raise _BehindTheHead
         return found(offset, length)
 

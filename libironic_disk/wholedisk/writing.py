@@ -25,6 +25,7 @@ from libironic_disk.pure.disks.facts import DiskKind, Signature
 from libironic_disk.pure.images.inspection import Proof
 from libironic_disk.pure.ranges import ByteRange
 from libironic_disk.pure.roles import Role
+from libironic_disk.pure.tables.bootrecord import PROTECTIVE, RECORD_SIZE, slots_of
 from libironic_disk.pure.tables.geometry import HEAD_SIZE, cut_off
 from libironic_disk.pure.tables.model import Extent, FoundPartition, FoundTable
 from libironic_disk.pure.tables.reading import read_table
@@ -32,7 +33,7 @@ from libironic_disk.pure.wholedisks.finishing import Finish
 from libironic_disk.pure.wholedisks.roots import is_esp
 from libironic_disk.units import align_up
 from libironic_disk.wholedisk import roots
-from libironic_disk.wholedisk.finishing import Labels, Place, check_contents, check_head, finish_of
+from libironic_disk.wholedisk.finishing import Labels, Place, check_contents, check_head, finish_of, opened_as
 from libironic_disk.wholedisk.planning import WholeDiskPlan
 
 _NODE_TIMEOUT: Final = 10.0
@@ -204,7 +205,7 @@ def _finished(
     cancel: Cancellation,
 ) -> Finish | None:
     """Give the disk what it has besides the image; its table changes in memory only, or where nobody looks yet."""
-    labels = Labels(fd=disk.fd, size=wanted.size, name=wanted.image.name, sector_size=disk.sector_size)
+    labels = Labels(opened=coming.opened, size=wanted.size, name=wanted.image.name, sector_size=disk.sector_size)
     done = finish_of(
         coming.read, place, wanted.wishes, image=wanted.image.name, is_drive=labels.is_drive, sectors=sectors
     )
@@ -268,7 +269,12 @@ def _check_whole(wanted: WholeDiskPlan, coming: Overlay, image_size: int, sector
     def table(size: int) -> FoundTable | None:
         return read_table(coming.read, device=wanted.image.name, disk_size=size, sector_size=sector_size)
 
-    missing = tuple(cut_off(table(wanted.size), image_size))
+    coming_table = table(wanted.size)
+    is_promised = any(slot.type_id == PROTECTIVE for slot in slots_of(coming.read(0, RECORD_SIZE)) or ())
+    if is_promised and coming_table is not None and not coming_table.disk_id:
+        # Nobody would find a partition, and the disk would be called finished.
+        raise ImageDamaged(image=wanted.image.name, reason="; ".join(coming_table.problems), offset=0)
+    missing = tuple(cut_off(coming_table, image_size))
     if missing and not wanted.may_be_cut:
         raise ImageDamaged(image=wanted.image.name, reason="; ".join(missing), offset=image_size)
     if missing:
@@ -280,7 +286,7 @@ def _check_whole(wanted: WholeDiskPlan, coming: Overlay, image_size: int, sector
 
 def _contents(disk: HeldDisk, size: int, table: FoundTable | None) -> Mapping[int, Signature]:
     """Return what each partition holds, of those that hold one thing."""
-    labels = Labels(fd=disk.fd, size=size, name=disk.path, sector_size=disk.sector_size)
+    labels = Labels(opened=opened_as(disk.fd), size=size, name=disk.path, sector_size=disk.sector_size)
     found = {part.number: labels.signatures(part) for part in (table.partitions if table else ())}
     return {number: held[0] for number, held in found.items() if len(held) == 1}
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 from libironic_disk.machine.disks import disk_io
-from libironic_disk.pure.ranges import ByteRange
+from libironic_disk.pure.disks.losses import EDGE
+from libironic_disk.pure.ranges import ByteRange, edges, merged
 from libironic_disk.pure.tables.model import Extent
 
 
@@ -37,6 +40,28 @@ class Overlay:
         for part, kept in self._withheld(ByteRange(offset, offset + len(data))):
             data[part.start - offset : part.end - offset] = kept
         return bytes(data)
+
+    @contextmanager
+    def opened(self, span: ByteRange) -> Iterator[tuple[int, ByteRange]]:
+        """Give an open file in which a range, or the ends of it, are as they will be, and where in that file it is.
+
+        It is the disk itself where nothing of the range is withheld, else a copy.
+
+        Raises:
+            DeviceFailed: the kernel couldn't read.
+        """
+        if not any(self._withheld(span)):
+            yield self._fd, span
+            return
+        copy = os.memfd_create("partition")
+        try:
+            os.ftruncate(copy, span.size)
+            for edge in merged(edges(span, EDGE)):
+                data = self.read(edge.start, edge.size)
+                disk_io.write(copy, self._device, [Extent(edge.start - span.start, data)])
+            yield copy, ByteRange(0, span.size)
+        finally:
+            os.close(copy)
 
     def write(self, extents: Iterable[Extent]) -> None:
         """Write onto the disk, or into memory what is withheld; :meth:`flush` proves the former.

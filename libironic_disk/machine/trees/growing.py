@@ -39,7 +39,7 @@ _XFS_GROWTH: Final = struct.Struct("=QI4x")
 # btrfs.h: BTRFS_IOC_RESIZE, _IOW(0x94, 3, struct btrfs_ioctl_vol_args), and where a superblock has its device's number.
 _BTRFS_RESIZE: Final = 0x50009403
 _BTRFS_REQUEST: Final = struct.Struct("=q4088s")
-_BTRFS_LEAST: Final = 256 * MIB  # fs/btrfs/ioctl.c, btrfs_ioctl_resize()
+BTRFS_LEAST: Final = 256 * MIB  # fs/btrfs/ioctl.c, btrfs_ioctl_resize()
 _BTRFS_DEVICES_AT: Final = 64 * KIB + 0x88
 _BTRFS_DEVICE_AT: Final = 64 * KIB + 0xC9
 
@@ -84,7 +84,7 @@ def _grow_btrfs(node: str) -> None:
         devices = int.from_bytes(read(_BTRFS_DEVICES_AT, 8), "little")
         number = int.from_bytes(read(_BTRFS_DEVICE_AT, 8), "little")
         size = os.lseek(fd, 0, os.SEEK_END)
-    if devices != 1 or size < _BTRFS_LEAST:
+    if devices != 1 or size < BTRFS_LEAST:
         reason = f"its btrfs is on {devices} devices" if devices != 1 else "the kernel resizes no btrfs below 256 MiB"
         raise DeviceFailed(device=node, action="growing the file system on", reason=reason)
     with mounted(node, FileSystem.BTRFS, read_only=False) as root:

@@ -95,7 +95,7 @@ def finish(table: ForeignTable, wishes: Wishes, *, drives: Sequence[int], disk: 
         TableLimit: the table has no entry for it.
         ImageRefused: two partitions of the image are config drives; or what should grow can't.
     """
-    current, drive, is_new = table, None, False
+    current, drive, is_new, old = table, None, False, None
     superseded: tuple[ByteRange, ...] = ()
     if wishes.drive_size:
         old = _existing(table, drives)
@@ -108,7 +108,8 @@ def finish(table: ForeignTable, wishes: Wishes, *, drives: Sequence[int], disk: 
     last = _last(table) if wishes.grow else None
     notes: tuple[str, ...] = ()
     if last is not None:
-        current, notes = _grown(current, last, is_drive=last.number == drive)
+        is_drive = last.number == drive or (old is not None and last.number == old.number)
+        current, notes = _grown(current, last, is_drive=is_drive)
     parts = {part.number: part for part in current.partitions}
     grown = parts[last.number] if last is not None and parts[last.number].size > last.size else None
     return Finish(
@@ -134,10 +135,13 @@ def _existing(table: ForeignTable, drives: Sequence[int]) -> FoundPartition | No
 def _with_drive(table: ForeignTable, wishes: Wishes, disk: str, sector_size: int) -> tuple[ForeignTable, int]:
     """Add a partition of exactly the size needed, as near to the end of the disk as there is room."""
     size = align_up(wishes.drive_size, sector_size)
-    spans = [span for room in table.rooms if (span := _at_the_end(room, size, sector_size)) is not None]
+    # Before the first partition may be what no table names: a boot loader that firmware finds by its place.
+    first = min((part.start for part in table.partitions), default=0)
+    rooms = [room for room in table.rooms if room.start >= first]
+    spans = [span for room in rooms if (span := _at_the_end(room, size, sector_size)) is not None]
     if not spans:
         table.check_entry()
-        largest = max((room.size for room in table.rooms), default=0)
+        largest = max((room.size for room in rooms), default=0)
         detail = f"for a config drive beside the {len(table.partitions)} partitions of the image"
         raise LayoutDoesNotFit(device=disk, wanted=size, available=largest, detail=detail)
     role = Role.CONFIG_DRIVE
@@ -168,7 +172,7 @@ def _last(table: ForeignTable) -> FoundPartition:
 
 def _grown(table: ForeignTable, last: FoundPartition, *, is_drive: bool) -> tuple[ForeignTable, tuple[str, ...]]:
     if is_drive:
-        return table, (f"the last partition, {last.number}, is the config drive: nothing grows",)
+        return table, (f"the last partition, {last.number}, is a config drive: nothing grows",)
     if last.start < MIB:
         reason = f"its last partition, {last.number}, begins in the first MiB, which is withheld: it can't grow"
         raise ImageRefused(image=table.device, reason=reason)

@@ -232,3 +232,50 @@ def test_a_partition_image_can_not_grow(bench: Bench, tmp_path: Path) -> None:
     request = replace(wholedisks.request_for(bench.disk(64 * MIB, 512), raw), grow=True, image_type=ImageType.PARTITION)
     with pytest.raises(LayoutInvalid, match="grow was given for a partition image"):
         deploy.plan(request)
+
+
+@pytest.mark.parametrize("form", ["file", "stream"])
+def test_an_own_drive_in_the_last_mib_of_the_disk_is_found(bench: Bench, tmp_path: Path, form: str) -> None:
+    """That is where this library puts one: a disk that it made is an image for another of the same size."""
+    older = {**METADATA, "meta_data": {"uuid": "0000"}}
+    made = bench.disk(64 * MIB, 512)
+    put(mbr(tmp_path, "start=2048, size=4096, type=83"), made, drive=older)
+    raw = tmp_path / "captured.raw"
+    raw.write_bytes(Path(made.node).read_bytes())
+    result = put(raw if form == "file" else io.BytesIO(raw.read_bytes()), bench.disk(64 * MIB, 512))
+    assert [part.label for part in result.partitions] == ["", "config-2"]
+    assert drive_of(result) == wanted()
+
+
+@pytest.mark.parametrize("form", ["file", "qcow2", "stream"])
+def test_a_gpt_with_its_entries_elsewhere_gets_a_drive(bench: Bench, tmp_path: Path, form: str) -> None:
+    raw = gpt(tmp_path, "start=4096, size=4096")
+    oracles.output("sgdisk", "--move-main-table=2048", str(raw))
+    stream = io.BytesIO(raw.read_bytes())
+    sources: dict[str, Path | io.BytesIO] = {"file": raw, "stream": stream, "qcow2": wholedisks.as_qcow2(raw)}
+    result = put(sources[form], bench.disk(64 * MIB, 512))
+    assert drive_of(result) == wanted()
+    oracles.check_gpt(result.device)
+
+
+@pytest.mark.parametrize("form", ["file", "stream"])
+def test_an_own_drive_that_is_last_and_too_small_does_not_grow(bench: Bench, tmp_path: Path, form: str) -> None:
+    raw = gpt(tmp_path, "start=2048, size=4096", "start=6144, size=256")
+    oracles.output("mkfs.vfat", "-n", "CONFIG-2", "--offset", "6144", str(raw), "128")
+    larger = {"meta_data": {"uuid": "f0f0"}, "user_data": "#" * (200 * KIB)}
+    source = raw if form == "file" else io.BytesIO(raw.read_bytes())
+    request = replace(wholedisks.request_for(bench.disk(64 * MIB, 512), source), config_drive=larger, grow=True)
+    result = deploy.deploy(request)
+    assert "the last partition, 2, is a config drive: nothing grows" in result.warnings
+    assert drive_of(result) == configdrive.load(larger).data
+
+
+@pytest.mark.parametrize("label", ["gpt", "dos"])
+def test_a_drive_is_never_put_before_the_first_partition(bench: Bench, tmp_path: Path, label: str) -> None:
+    """There is the boot loader of many a small machine, which no table names."""
+    end = 16 * MIB // 512 - 34
+    raw = image(tmp_path / "image.raw", 16 * MIB, f"label: {label}\nstart=24576, size={end - 24576}")
+    disk = bench.disk(16 * MIB, 512)
+    with pytest.raises(LayoutDoesNotFit) as refused:
+        put(raw, disk)
+    assert refused.value.disk is DiskState.UNCHANGED

@@ -355,3 +355,15 @@ def test_an_image_that_ends_before_its_partitions_do_never_boots(
         deploy.deploy(wholedisks.request_for(disk, cut if way == "file" else stream))
     assert failed.value.disk is DiskState.UNBOOTABLE
     assert wholedisks.opinions(Path(disk.node), sector_size=512) == set()
+
+
+@pytest.mark.parametrize("at", [512 + 40, 512, 1024 + 3], ids=["header", "magic", "entries"])
+def test_an_image_with_a_damaged_gpt_leaves_no_disk(disk: LoopDisk, raw: Path, tmp_path: Path, at: int) -> None:
+    """Its backup copy is not where anybody would look for it on a larger disk."""
+    damaged = bytearray(raw.read_bytes())
+    damaged[at] ^= 0xFF
+    image = tmp_path / "damaged.raw"
+    image.write_bytes(damaged)
+    with pytest.raises(ImageDamaged, match="the primary copy of the GPT") as failed:
+        deploy.deploy(wholedisks.request_for(disk, image))
+    assert_unbootable(disk, failed.value)

@@ -161,7 +161,9 @@ def test_what_the_image_has_in_the_last_mib_is_there_while_it_grows(bench: Bench
         file.truncate(size)
     subprocess.run(["sfdisk", "--quiet", str(raw)], input="label: dos\nstart=2048", text=True, check=True)
     with attach(raw, 512) as disk, part_of(disk, MIB, size - MIB) as node:
-        oracles.output("mke2fs", "-q", "-F", "-t", "ext4", "-b", "1024", "-O", "^flex_bg", "-g", "4096", "-N", "512", node)
+        oracles.output(
+            "mke2fs", "-q", "-F", "-t", "ext4", "-b", "1024", "-O", "^flex_bg", "-g", "4096", "-N", "512", node
+        )
         with mounted(node, FileSystem.EXT4, read_only=False) as directory:
             tree, number = RootDir(directory, tree=node), 0
             with suppress(DiskError, OSError):
@@ -179,6 +181,21 @@ def test_what_the_image_has_in_the_last_mib_is_there_while_it_grows(bench: Bench
 
 def files_of(node: str) -> dict[str, int]:
     with mounted(node, FileSystem.EXT4) as directory:
-        names = [name for name in os.listdir(directory) if name.isdecimal()]
+        names = [name for name in os.listdir(directory) if name.isdecimal()]  # noqa: PTH208 - a descriptor
         tree = RootDir(directory, tree=node)
         return {name: zlib.crc32(tree.read_file(f"/{name}", limit=MIB)) for name in names}
+
+
+def test_a_partition_of_a_hybrid_grows_in_its_mbr_too(bench: Bench, tmp_path: Path) -> None:
+    raw = rooted_image(tmp_path / "image.raw", FileSystem.EXT4, label="gpt")
+    oracles.output("sgdisk", "--hybrid=1", str(raw))
+    disk = bench.disk(LARGER, 512)
+    put(raw, disk)
+    oracles.check_gpt(disk.node)
+
+
+def test_a_btrfs_that_can_not_grow_is_refused_before_the_image_is_written(bench: Bench, tmp_path: Path) -> None:
+    raw = rooted_image(tmp_path / "image.raw", FileSystem.BTRFS, label="gpt")
+    with pytest.raises(ImageRefused, match="no btrfs below 256 MiB") as refused:
+        put(raw, bench.disk(SIZE[FileSystem.BTRFS] + 16 * MIB, 512))
+    assert refused.value.disk is DiskState.UNCHANGED
