@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -22,8 +22,9 @@ from libironic_disk.machine.images.withholding import Withheld
 from libironic_disk.machine.trees import growing
 from libironic_disk.partitioner import LOCK_TIMEOUT
 from libironic_disk.pure.disks.facts import DiskKind, Signature
+from libironic_disk.pure.disks.losses import EDGE
 from libironic_disk.pure.images.inspection import Proof
-from libironic_disk.pure.ranges import ByteRange
+from libironic_disk.pure.ranges import ByteRange, edges
 from libironic_disk.pure.roles import Role
 from libironic_disk.pure.tables.bootrecord import PROTECTIVE, RECORD_SIZE, slots_of
 from libironic_disk.pure.tables.geometry import HEAD_SIZE, cut_off
@@ -38,6 +39,7 @@ from libironic_disk.wholedisk.planning import WholeDiskPlan
 
 _NODE_TIMEOUT: Final = 10.0
 _NO_ID: Final = "0x00000000"
+_CUT: Final = "the image was cut"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +140,7 @@ def apply(
         disk_io.forget(disk.fd)
         read = disk_io.reader(disk.fd, wanted.device)
         table = read_table(read, device=wanted.device, disk_size=wanted.size, sector_size=disk.sector_size)
+        oddities = _put_right(oddities, table) if done is not None else oddities
         nodes, warnings = _told(disk, table)
         contents = _contents(disk, wanted.size, table)
         root, unclear = roots.root_of(table, contents, nodes)
@@ -215,16 +218,17 @@ def _finished(
         check_contents(coming.read, labels, done.images_own, place)
     if done.drive is not None and wanted.drive is not None:
         with phase(sink, Phase.CONFIG_DRIVE):
-            coming.write(Extent(span.start, bytes(span.size)) for span in done.superseded)
+            coming.put([Extent(span.start, bytes(span.size)) for span in done.superseded])
             # To the end of its last sector: what the disk had there before is nobody's.
             data = wanted.drive.data
-            coming.write([Extent(done.drive.start, data.ljust(align_up(len(data), disk.sector_size), b"\0"))])
-            coming.flush()
-    if done.grown is not None:
+            coming.put([Extent(done.drive.start, data.ljust(align_up(len(data), disk.sector_size), b"\0"))])
+    if done.grown is not None and done.added is not None:
         with phase(sink, Phase.GROW, f"partition {done.grown.number}"):
+            # A superblock that ends there would be the grown partition's.
+            (_, end) = edges(done.added, EDGE)
+            coming.put([Extent(end.start, bytes(end.size))])
             _grow(disk, coming, labels, done.grown, cancel)
-    coming.write(done.extents)
-    coming.flush()
+    coming.put(done.extents)
     return done
 
 
@@ -264,7 +268,10 @@ def _stream(
 
 
 def _check_whole(wanted: WholeDiskPlan, coming: Overlay, image_size: int, sector_size: int) -> tuple[str, ...]:
-    """Check that the image goes on as far as its table says; return what else is wrong with that, in words."""
+    """Check that the image goes on as far as its table says; return what else is wrong with that, in words.
+
+    If it was cut, and may be, that is all there is to say: what its table says of an end that is missing isn't new.
+    """
 
     def table(size: int) -> FoundTable | None:
         return read_table(coming.read, device=wanted.image.name, disk_size=size, sector_size=sector_size)
@@ -278,10 +285,19 @@ def _check_whole(wanted: WholeDiskPlan, coming: Overlay, image_size: int, sector
     if missing and not wanted.may_be_cut:
         raise ImageDamaged(image=wanted.image.name, reason="; ".join(missing), offset=image_size)
     if missing:
-        return tuple(f"the image was cut: {each}" for each in missing)
+        return tuple(f"{_CUT}: {each}" for each in missing)
     # By the image's own size: on a larger disk its backup GPT can't be where it should.
     found = table(image_size)
     return found.problems if found else ()
+
+
+def _put_right(oddities: Sequence[str], table: FoundTable | None) -> tuple[str, ...]:
+    """Say of what is odd about an image's table whether it still is on the disk."""
+    left = table.problems if table is not None else ()
+    return tuple(
+        each if each in left or each.startswith(_CUT) else f"{each}: so in the image, and put right on the disk"
+        for each in oddities
+    )
 
 
 def _contents(disk: HeldDisk, size: int, table: FoundTable | None) -> Mapping[int, Signature]:

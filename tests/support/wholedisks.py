@@ -97,7 +97,7 @@ def litter_with_partitions(disk: LoopDisk) -> list[ByteRange]:
     with Path(disk.node).open("r+b", buffering=0) as node:
         os.pwrite(node.fileno(), _lvm_label(), spans[1].start + 512)
         superblock = align_down(spans[2].size - 8 * KIB, 4 * KIB)
-        os.pwrite(node.fileno(), _raid_superblock(superblock), spans[2].start + superblock)
+        os.pwrite(node.fileno(), raid_superblock(superblock), spans[2].start + superblock)
     return spans
 
 
@@ -109,7 +109,7 @@ def litter_with_volumes(disk: LoopDisk) -> list[ByteRange]:
         os.pwrite(node.fileno(), _lvm_label(), 512)
         os.pwrite(node.fileno(), b"_BHRfS_M", 64 * KIB + 64)
         superblock = align_down(size - 8 * KIB, 4 * KIB)
-        os.pwrite(node.fileno(), _raid_superblock(superblock), superblock)
+        os.pwrite(node.fileno(), raid_superblock(superblock), superblock)
     return []
 
 
@@ -128,7 +128,7 @@ def _lvm_label() -> bytes:
     return struct.pack("<8sQI", b"LABELONE", 1, crc) + body
 
 
-def _raid_superblock(offset: int) -> bytes:
+def raid_superblock(offset: int) -> bytes:
     """Return a superblock of md, version 1.0, whose place is ``offset`` (linux/raid/md_p.h)."""
     head = struct.pack("<IIII16s32s", 0xA92B4EFC, 1, 0, 0, b"u" * 16, b"host:0").ljust(144, b"\0")
     superblock = bytearray((head + struct.pack("<Q", offset // 512)).ljust(256, b"\0"))

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
+from libironic_disk.errors import DeviceFailed
 from libironic_disk.machine.disks import disk_io
 from libironic_disk.pure.disks.losses import EDGE
 from libironic_disk.pure.ranges import ByteRange, edges, merged
@@ -77,6 +78,19 @@ class Overlay:
                 kept[:] = data[part.start - offset : part.end - offset]
                 at = part.end
             disk_io.write(self._fd, self._device, [Extent(at, data[at - offset :])])
+
+    def put(self, extents: Sequence[Extent]) -> None:
+        """Write as :meth:`write` does, wait until the disk has it, and read it back from there.
+
+        Raises:
+            DeviceFailed: the kernel couldn't, or the disk gives other bytes back.
+        """
+        self.write(extents)
+        self.flush()
+        for offset, data in extents:
+            if self.read(offset, len(data)) != data:
+                reason = "other bytes than were written"
+                raise DeviceFailed(device=self._device, action="reading back from", reason=reason, offset=offset)
 
     def release(self, span: ByteRange) -> None:
         """Put on the disk what is withheld in a range, and withhold it no more; the first sector can't be released.

@@ -31,7 +31,7 @@ class ForeignTable(Protocol):
 
     @property
     def rooms(self) -> tuple[ByteRange, ...]:
-        """Where a new partition could go, in the order of the disk; none if the table has no entry for one."""
+        """Where a new partition could go, in the order of the disk, if :meth:`check_entry` finds an entry for it."""
 
     def room_behind(self, number: int) -> int:
         """Return where the partition of this number could end at most."""
@@ -53,8 +53,11 @@ class ForeignTable(Protocol):
             TableLimit: there is no entry for one.
         """
 
+    def without_name(self, number: int) -> Self:
+        """Take a partition's name away, where it has one."""
+
     def extents(self) -> tuple[Extent, ...]:
-        """Return what to write for all this to be so, sector 0 at the end."""
+        """Return what to write for all this to be so; sector 0, where it changes, at the end."""
 
 
 def read_foreign(

@@ -32,6 +32,7 @@ from libironic_disk.pure.tables.sectors import in_sectors
 _UNUSED: Final = bytes(16)
 _FIRST_LBA_AT: Final = 32  # table 5.6
 _LAST_LBA_AT: Final = 40
+_NAME_AT: Final = 56
 _MOST_PROTECTED: Final = 0xFFFFFFFF  # 5.2.3, table 5.4
 
 
@@ -185,6 +186,10 @@ class ForeignGpt:
         )
         return self._with_bytes((number - 1) * ENTRY_SIZE, gpt.encode_entry(entry)), number
 
+    def without_name(self, number: int) -> Self:
+        """Take a partition's name away."""
+        return self._with_bytes((number - 1) * ENTRY_SIZE + _NAME_AT, bytes(ENTRY_SIZE - _NAME_AT))
+
     def extents(self) -> tuple[Extent, ...]:
         """Return what to write so that both copies are of this table, sector 0 at the end."""
         last, size = self.disk_sectors - 1, self.sector_size
@@ -198,19 +203,21 @@ class ForeignGpt:
             sector_size=size,
         )
         first = self.header.entries_lba
-        ours = ByteRange((last - room) * size, self.disk_sectors * size)
-        partitions = [ByteRange(part.start, part.end) for part in self.partitions]
-        return (
-            *(Extent(span.start, bytes(span.size)) for span in without(self.stale, [ours, *partitions])),
-            Extent(ours.start, padded + header(my_lba=last, alternate_lba=1, entries_lba=last - room)),
+        own = (
+            Extent((last - room) * size, padded + header(my_lba=last, alternate_lba=1, entries_lba=last - room)),
             Extent(first * size, padded),
             Extent(size, header(my_lba=1, alternate_lba=last, entries_lba=first)),
             Extent(0, self._protected()),
         )
+        kept = [ByteRange(part.start, part.end) for part in self.partitions]
+        kept += [ByteRange(offset, offset + len(data)) for offset, data in own]
+        return (*(Extent(span.start, bytes(span.size)) for span in without(self.stale, kept)), *own)
 
     @property
     def _last_usable(self) -> int:
-        return self.disk_sectors - 2 - sectors_for(len(self.entries), self.sector_size)
+        """Leave the room that 5.3.1 wants for entries, unless there is a partition already."""
+        left = self.disk_sectors - 2 - sectors_for(max(len(self.entries), LEAST_ENTRIES), self.sector_size)
+        return max(left, max((part.end // self.sector_size - 1 for part in self.partitions), default=0))
 
     def _partition(self, number: int) -> FoundPartition:
         return next(part for part in self.partitions if part.number == number)

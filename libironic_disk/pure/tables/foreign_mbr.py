@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Final, Self
 
-from libironic_disk.errors import TableInvalid, TableLimit
+from libironic_disk.errors import ImageRefused, TableInvalid, TableLimit
 from libironic_disk.pure.ranges import ByteRange, without
 from libironic_disk.pure.tables import mbr
 from libironic_disk.pure.tables.bootrecord import (
@@ -157,6 +157,11 @@ class ForeignMbr:
         linked = grown._with_slots(last, {_link_place(self._slots(last)): link})
         return linked._with_container_to(first + sectors), SLOTS + len(self._table.logicals) + 1
 
+    def without_name(self, number: int) -> Self:
+        """Return the same table: an MBR has no names."""
+        del number
+        return self
+
     def extents(self) -> tuple[Extent, ...]:
         """Return what to write, sector 0 at the end."""
         order = sorted(self.changed, reverse=True)
@@ -250,7 +255,12 @@ class ForeignMbr:
         if container is None or container.end_lba >= end:
             return self
         slot = self._slots(0)[container.number - 1]
-        return self._with_slots(0, {container.number - 1: slot._replace(sectors=end - container.first_lba)})
+        larger = self._with_slots(0, {container.number - 1: slot._replace(sectors=end - container.first_lba)})
+        # What the kernel passes over as garbage, because it lies outside, would be a partition from now on.
+        if len(larger._table.entries) != len(self._table.entries):
+            reason = "its boot records have rests of other partitions in them, which would come to life"
+            raise ImageRefused(image=self.device, reason=reason)
+        return larger
 
 
 def _link_place(slots: tuple[Slot, ...]) -> int:

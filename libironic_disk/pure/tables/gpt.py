@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final, Self
 from uuid import UUID
@@ -276,6 +276,9 @@ def decode(read: Reader, *, device: str, disk_size: int, sector_size: int) -> tu
 
 def unchangeable(copy: Copy, disk: GptReader) -> Iterator[str]:
     """Yield why the table of a valid copy can't be changed without losing what it says, or what it is."""
+    # On a disk that is a little too small for its backup copy, partitions may all fit nevertheless.
+    most = disk.sectors - 2 - sectors_for(copy.header.entries_size, disk.sector_size)
+    copy = replace(copy, header=copy.header._replace(last_usable=min(copy.header.last_usable, most)))
     table, defects = _table_of(copy, disk)
     yield from disk.unknown(copy.header)
     if copy.header.entries_lba + sectors_for(len(copy.entries), disk.sector_size) > table.first_usable:

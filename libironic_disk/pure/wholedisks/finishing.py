@@ -63,6 +63,7 @@ class Finish:
         drive_is_new: whether the image had no such partition, or too small a one.
         superseded: where an image's own config drive would still be recognised beside the new one.
         grown: the partition that gets larger, as it will be.
+        added: what it gets.
         notes: what the caller should know.
     """
 
@@ -72,6 +73,7 @@ class Finish:
     drive_is_new: bool = False
     superseded: tuple[ByteRange, ...] = ()
     grown: FoundPartition | None = None
+    added: ByteRange | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -102,8 +104,10 @@ def finish(table: ForeignTable, wishes: Wishes, *, drives: Sequence[int], disk: 
         if old is not None and old.size >= wishes.drive_size:
             drive = old.number
         else:
-            superseded = edges(ByteRange(old.start, old.end), _SUPERBLOCKS) if old is not None else ()
-            current, drive = _with_drive(table, wishes, disk, sector_size)
+            if old is not None:
+                superseded = edges(ByteRange(old.start, old.end), _SUPERBLOCKS)
+                current = current.without_name(old.number)
+            current, drive = _with_drive(current, wishes, disk, sector_size)
             is_new = True
     last = _last(table) if wishes.grow else None
     notes: tuple[str, ...] = ()
@@ -112,6 +116,7 @@ def finish(table: ForeignTable, wishes: Wishes, *, drives: Sequence[int], disk: 
         current, notes = _grown(current, last, is_drive=is_drive)
     parts = {part.number: part for part in current.partitions}
     grown = parts[last.number] if last is not None and parts[last.number].size > last.size else None
+    added = ByteRange(last.end, grown.end) if last is not None and grown is not None else None
     return Finish(
         partitions=current.partitions,
         extents=current.extents(),
@@ -119,6 +124,7 @@ def finish(table: ForeignTable, wishes: Wishes, *, drives: Sequence[int], disk: 
         drive_is_new=is_new,
         superseded=superseded,
         grown=grown,
+        added=added,
         notes=notes,
     )
 

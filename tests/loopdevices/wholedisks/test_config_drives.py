@@ -279,3 +279,29 @@ def test_a_drive_is_never_put_before_the_first_partition(bench: Bench, tmp_path:
     with pytest.raises(LayoutDoesNotFit) as refused:
         put(raw, disk)
     assert refused.value.disk is DiskState.UNCHANGED
+
+
+def test_a_disk_that_was_captured_has_one_drive_again(bench: Bench, tmp_path: Path) -> None:
+    """A superseded drive isn't one by its name either."""
+    raw = gpt(tmp_path, "start=2048, size=4096", 'start=6144, size=64, name="config-2"')
+    disk = bench.disk(64 * MIB, 512)
+    first = put(raw, disk)
+    assert [part.name for part in first.partitions] == ["", "", "config-2"]
+    captured = tmp_path / "captured.raw"
+    captured.write_bytes(Path(disk.node).read_bytes())
+    again = put(captured, bench.disk(96 * MIB, 512), drive={"meta_data": {"uuid": "0001"}})
+    assert [(part.name, part.role) for part in again.partitions][2] == ("config-2", Role.CONFIG_DRIVE)
+    assert len(again.partitions) == 3
+
+
+def test_a_disk_a_little_too_small_for_the_backup_has_one_all_the_same(bench: Bench, tmp_path: Path) -> None:
+    raw = gpt(tmp_path, "start=2048, size=4096")
+    image_size = raw.stat().st_size
+    with raw.open("r+b") as file:
+        file.truncate(image_size - 20 * 512)
+    disk = bench.disk(image_size - 20 * 512, 512)
+    result = put(raw, disk)
+    oracles.check_gpt(disk.node)
+    assert drive_of(result) == wanted()
+    assert all(warning.endswith("so in the image, and put right on the disk") for warning in result.warnings)
+    assert result.warnings

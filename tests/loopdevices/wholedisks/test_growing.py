@@ -199,3 +199,18 @@ def test_a_btrfs_that_can_not_grow_is_refused_before_the_image_is_written(bench:
     with pytest.raises(ImageRefused, match="no btrfs below 256 MiB") as refused:
         put(raw, bench.disk(SIZE[FileSystem.BTRFS] + 16 * MIB, 512))
     assert refused.value.disk is DiskState.UNCHANGED
+
+
+def test_no_member_of_an_array_is_left_where_the_partition_ends_now(bench: Bench, tmp_path: Path) -> None:
+    raw = rooted_image(tmp_path / "image.raw", FileSystem.EXT4, label="dos")
+    disk = bench.disk(LARGER, 512)
+    # On a disk without a table nobody would look for it there: it isn't the whole disk's.
+    size = LARGER - MIB
+    place = (size - 8 * KIB) // (4 * KIB) * 4 * KIB
+    with Path(disk.node).open("r+b", buffering=0) as node:
+        os.pwrite(node.fileno(), wholedisks.raid_superblock(place), MIB + place)
+    with part_of(disk, MIB, size) as node_of_old:
+        assert oracles.blkid(node_of_old)["TYPE"] == "linux_raid_member"
+    (part,) = put(raw, disk).partitions
+    assert (part.start, part.size, part.filesystem) == (MIB, size, "ext4")
+    assert oracles.blkid(part.node)["TYPE"] == "ext4"

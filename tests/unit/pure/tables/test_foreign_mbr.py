@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from libironic_disk.errors import TableInvalid
+from libironic_disk.errors import ImageRefused, TableInvalid
 from libironic_disk.pure.disks import ids
 from libironic_disk.pure.ranges import ByteRange
 from libironic_disk.pure.roles import Role, mbr_type
@@ -15,6 +15,14 @@ from libironic_disk.pure.tables.model import NewPartition
 from libironic_disk.units import MIB
 
 SECTORS_OF_A_MIB = MIB // 512
+
+NEW = NewPartition(
+    span=ByteRange(45 * MIB, 46 * MIB),
+    name="",
+    type_guid=ids.guid(b"", ""),
+    guid=ids.guid(b"", ""),
+    mbr_type=mbr_type(Role.CONFIG_DRIVE),
+)
 
 
 def slot(type_id: int, start: float, size: float) -> Slot:
@@ -47,15 +55,7 @@ def test_a_partition_grows_up_to_a_record_without_a_partition() -> None:
 def test_a_partition_is_not_added_over_a_record_without_a_partition() -> None:
     table = read({0: primaries(), 4: [slot(0x83, 1, 20), slot(0x05, 30, 2)], 34: []})
     assert all(not room.start <= 34 * MIB < room.end for room in table.rooms)
-    added, number = table.with_partition(
-        NewPartition(
-            span=ByteRange(45 * MIB, 46 * MIB),
-            name="",
-            type_guid=ids.guid(b"", ""),
-            guid=ids.guid(b"", ""),
-            mbr_type=mbr_type(Role.CONFIG_DRIVE),
-        )
-    )
+    added, number = table.with_partition(NEW)
     assert (number, [part.start // MIB for part in added.partitions]) == (6, [1, 2, 3, 5, 45])
     assert 34 * MIB in {extent.offset for extent in added.extents()}
 
@@ -63,3 +63,11 @@ def test_a_partition_is_not_added_over_a_record_without_a_partition() -> None:
 def test_a_record_inside_a_partition_is_refused() -> None:
     with pytest.raises(TableInvalid, match="the boot record at sector 16384 overlaps partition 5"):
         read({0: primaries(), 4: [slot(0x83, 1, 20), slot(0x05, 4, 2)], 8: []})
+
+
+def test_rests_of_other_partitions_do_not_come_to_life() -> None:
+    """The kernel passes over the third entry of a record where it lies outside the extended partition."""
+    table = read({0: primaries(), 4: [slot(0x83, 1, 20), Slot(0, b"\0" * 3, 0, b"\0" * 3, 0, 0), slot(0x83, 38, 1)]})
+    assert [part.number for part in table.partitions] == [1, 2, 3, 5]
+    with pytest.raises(ImageRefused, match="would come to life"):
+        table.with_partition(NEW)
