@@ -21,14 +21,14 @@ from libironic_disk.pure.tables.geometry import HEAD_SIZE
 from libironic_disk.pure.tables.gptcopy import MAGIC
 from libironic_disk.pure.tables.model import FoundPartition, FoundTable, Reader, TableKind
 from libironic_disk.pure.tables.reading import kind_of_table
-from libironic_disk.pure.wholedisks.finishing import Finish, Wishes
+from libironic_disk.pure.wholedisks.changes import Changes, Wishes
 from libironic_disk.units import in_words
-from libironic_disk.wholedisk.finishing import (
+from libironic_disk.wholedisk.reading import (
     Labels,
     Place,
+    changes_of,
     check_contents,
     check_head,
-    finish_of,
     is_drive_by_name,
     opened_as,
 )
@@ -51,7 +51,7 @@ class WholeDiskPlan:
         destroys: every signature that will be gone.
         wipes: what is zeroed before the image is written.
         may_be_cut: whether an image is taken that ends before its partitions do.
-        finish: the image's table as it will be, where it can be known now: of an image that comes as a stream, the
+        changes: the image's table as it will be, where it can be known now: of an image that comes as a stream, the
             labels of its partitions, and the logical ones of an MBR, show only once it is written.
     """
 
@@ -67,7 +67,7 @@ class WholeDiskPlan:
     destroys: tuple[Signature, ...] = ()
     wipes: tuple[ByteRange, ...] = ()
     may_be_cut: bool = False
-    finish: Finish | None = None
+    changes: Changes | None = None
 
     def __str__(self) -> str:
         """Return the plan for people."""
@@ -85,7 +85,7 @@ class WholeDiskPlan:
         return "\n".join(lines)
 
     def _wishes_in_words(self) -> list[str]:
-        known = self.finish
+        known = self.changes
         lines = []
         if self.wishes.drive_size:
             lines.append(
@@ -99,7 +99,7 @@ class WholeDiskPlan:
         return [line.rstrip() for line in (*lines, *(known.notes if known else ())) if line]
 
 
-def _on(part: FoundPartition | None, known: Finish) -> str:
+def _on(part: FoundPartition | None, known: Changes) -> str:
     if part is None:
         return ""
     what = "the new partition" if known.drive_is_new else "the image's own partition"
@@ -170,18 +170,18 @@ def plan(
         destroys=facts.signatures,
         wipes=merged(old_metadata(facts, facts.signatures)),
         may_be_cut=may_be_cut,
-        finish=_foreseen(image, facts, wishes),
+        changes=_foreseen(image, facts, wishes),
     )
 
 
-def _foreseen(image: InspectedImage, facts: DiskFacts, wishes: Wishes) -> Finish | None:
+def _foreseen(image: InspectedImage, facts: DiskFacts, wishes: Wishes) -> Changes | None:
     """Look at what can be read of an image before it is written; None where that doesn't say enough."""
     head = images.first_bytes(image, HEAD_SIZE)
     if head is None:
         return None
     disk = Place(name=facts.path, size=facts.size, sector_size=facts.topology.sector_size)
     sectors = check_head(head, image.virtual_size, image=image.name, disk=disk, other_sectors=wishes.other_sectors)
-    of_image = partial(finish_of, disk=disk, wishes=wishes, image=image.name, sectors=sectors)
+    of_image = partial(changes_of, disk=disk, wishes=wishes, image=image.name, sectors=sectors)
     source = image.source
     if isinstance(source, LocalFile) and image.format is ImageFormat.RAW and image.compression is None:
         with source.opened() as opened:

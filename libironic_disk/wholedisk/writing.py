@@ -30,12 +30,12 @@ from libironic_disk.pure.tables.bootrecord import PROTECTIVE, RECORD_SIZE, slots
 from libironic_disk.pure.tables.geometry import HEAD_SIZE, cut_off
 from libironic_disk.pure.tables.model import Extent, FoundPartition, FoundTable
 from libironic_disk.pure.tables.reading import read_table
-from libironic_disk.pure.wholedisks.finishing import Finish
+from libironic_disk.pure.wholedisks.changes import Changes
 from libironic_disk.pure.wholedisks.roots import is_esp
 from libironic_disk.units import align_up
 from libironic_disk.wholedisk import roots
-from libironic_disk.wholedisk.finishing import Labels, Place, check_contents, check_head, finish_of, opened_as
 from libironic_disk.wholedisk.planning import WholeDiskPlan
+from libironic_disk.wholedisk.reading import Labels, Place, changes_of, check_contents, check_head, opened_as
 
 _NODE_TIMEOUT: Final = 10.0
 _NO_ID: Final = "0x00000000"
@@ -166,7 +166,7 @@ def _write(
     cancel: Cancellation,
     *,
     verify: bool,
-) -> tuple[Streamed, Finish | None, tuple[str, ...]]:
+) -> tuple[Streamed, Changes | None, tuple[str, ...]]:
     """Take away what the disk is, write the image, and give the disk what it shall be; return what is odd about it."""
 
     def blank() -> None:
@@ -190,7 +190,7 @@ def _write(
             other_sectors=wanted.wishes.other_sectors,
         )
         oddities = _check_whole(wanted, coming, streamed.size, sectors)
-        done = _finished(wanted, disk, coming, place, sectors, sink, cancel)
+        done = _changed(wanted, disk, coming, place, sectors, sink, cancel)
         cancel.check("the last check before the first sector is written")
         with phase(sink, Phase.COMMIT, wanted.device):
             ends.write_ends(disk.fd, disk.node, coming.withheld(), disk.sector_size)
@@ -198,7 +198,7 @@ def _write(
     return streamed, done, oddities
 
 
-def _finished(
+def _changed(
     wanted: WholeDiskPlan,
     disk: HeldDisk,
     coming: Overlay,
@@ -206,10 +206,10 @@ def _finished(
     sectors: int,
     sink: EventSink,
     cancel: Cancellation,
-) -> Finish | None:
+) -> Changes | None:
     """Give the disk what it has besides the image; its table changes in memory only, or where nobody looks yet."""
     labels = Labels(opened=coming.opened, size=wanted.size, name=wanted.image.name, sector_size=disk.sector_size)
-    done = finish_of(
+    done = changes_of(
         coming.read, place, wanted.wishes, image=wanted.image.name, is_drive=labels.is_drive, sectors=sectors
     )
     if done is None:

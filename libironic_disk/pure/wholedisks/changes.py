@@ -53,7 +53,7 @@ class Wishes:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finish:
+class Changes:
     """A table as it will be on its disk.
 
     Attributes:
@@ -82,7 +82,7 @@ class Finish:
         return tuple(part for part in self.partitions if part != self.drive)
 
 
-def finish(table: ForeignTable, wishes: Wishes, *, drives: Sequence[int], disk: str, sector_size: int) -> Finish:
+def decide(table: ForeignTable, wishes: Wishes, *, drives: Sequence[int], disk: str, sector_size: int) -> Changes:
     """Decide where the config drive goes and which partition grows.
 
     Args:
@@ -117,7 +117,7 @@ def finish(table: ForeignTable, wishes: Wishes, *, drives: Sequence[int], disk: 
     parts = {part.number: part for part in current.partitions}
     grown = parts[last.number] if last is not None and parts[last.number].size > last.size else None
     added = ByteRange(last.end, grown.end) if last is not None and grown is not None else None
-    return Finish(
+    return Changes(
         partitions=current.partitions,
         extents=current.extents(),
         drive=parts[drive] if drive is not None else None,

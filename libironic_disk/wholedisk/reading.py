@@ -20,7 +20,7 @@ from libironic_disk.pure.tables.geometry import check_geometry, check_is_disk
 from libironic_disk.pure.tables.gptcopy import MAGIC
 from libironic_disk.pure.tables.model import FoundPartition, Reader, TableKind
 from libironic_disk.pure.tables.reading import kind_of_table
-from libironic_disk.pure.wholedisks.finishing import DRIVE_NAME, Finish, Wishes, finish
+from libironic_disk.pure.wholedisks.changes import DRIVE_NAME, Changes, Wishes, decide
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,7 +135,7 @@ def is_drive_by_name(part: FoundPartition) -> bool:
     return part.name.lower() == DRIVE_NAME
 
 
-def finish_of(
+def changes_of(
     read: Reader,
     disk: Place,
     wishes: Wishes,
@@ -143,7 +143,7 @@ def finish_of(
     image: str,
     is_drive: Callable[[FoundPartition], bool],
     sectors: int | None = None,
-) -> Finish | None:
+) -> Changes | None:
     """Decide how the table of an image ends up on its disk; None where it stays as it is.
 
     Args:
@@ -163,7 +163,7 @@ def finish_of(
     if table is None or (table.kind is TableKind.MBR and not wishes.change_partitions):
         return None
     drives = [part.number for part in table.partitions if is_drive(part)] if wishes.drive_size else []
-    return finish(table, wishes, drives=drives, disk=disk.name, sector_size=disk.sector_size)
+    return decide(table, wishes, drives=drives, disk=disk.name, sector_size=disk.sector_size)
 
 
 def _table_of(read: Reader, disk: Place, wishes: Wishes, image: str, sectors: int) -> ForeignTable | None:

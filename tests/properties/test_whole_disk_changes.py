@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 
 from libironic_disk.errors import LayoutDoesNotFit, TableLimit
 from libironic_disk.pure.ranges import ByteRange
-from libironic_disk.pure.wholedisks.finishing import Finish, Wishes
+from libironic_disk.pure.wholedisks.changes import Changes, Wishes
 from libironic_disk.units import KIB, MIB
-from libironic_disk.wholedisk.finishing import Place, finish_of
+from libironic_disk.wholedisk.reading import Place, changes_of
 from tests.support import oracles
 from tests.support.oracles import Row, SfdiskTable
 
@@ -76,7 +76,7 @@ def disk_of(image: Image, disk_size: int) -> Iterator[tuple[Path, bytes]]:
         yield path, original
 
 
-def finished(path: Path, wishes: Wishes) -> Finish | None:
+def finished(path: Path, wishes: Wishes) -> Changes | None:
     """Do to a file what is done to a disk."""
     disk = bytearray(path.read_bytes())
 
@@ -84,7 +84,7 @@ def finished(path: Path, wishes: Wishes) -> Finish | None:
         return bytes(disk[offset : offset + length])
 
     place = Place(name="disk", size=len(disk), sector_size=SECTOR)
-    done = finish_of(read, place, wishes, image="image", is_drive=lambda part: False)
+    done = changes_of(read, place, wishes, image="image", is_drive=lambda part: False)
     for offset, data in done.extents if done else ():
         assert offset >= 0
         assert offset + len(data) <= len(disk)
