@@ -49,7 +49,7 @@ CASES = [(*one, *other) for one, other in zip(product(LAYOUTS, Way), COMBINATION
 
 
 @pytest.mark.parametrize(("layout", "way", "budget", "sector_size"), CASES)
-def test_every_layout_from_everywhere_in_whatever_room_there_is(
+def test_ironic_9_18_every_layout_from_everywhere_in_whatever_room_there_is(
     disks: dict[int, LoopDisk], shelf: Shelf, server: WebServer, layout: str, way: Way, budget: str, sector_size: int
 ) -> None:
     file = shelf.image(layout)

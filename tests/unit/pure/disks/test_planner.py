@@ -22,7 +22,7 @@ from libironic_disk.pure.disks.planning import Action, Existing, Plan
 from libironic_disk.pure.disks.presets import bios_boot, config_drive, ephemeral, esp, ironic_layout, root, swap
 from libironic_disk.pure.disks.sizes import Percent, Remaining, mib
 from libironic_disk.pure.ranges import ByteRange
-from libironic_disk.pure.roles import Attribute, Firmware, Role
+from libironic_disk.pure.roles import Architecture, Attribute, Firmware, Role
 from libironic_disk.pure.tables.model import FoundPartition, FoundTable, TableKind
 from libironic_disk.units import GIB, MIB, TIB
 from tests.support.planning import SEED, applied, blank, plan_for
@@ -150,6 +150,23 @@ def test_the_container_of_logical_partitions_holds_them_and_their_records() -> N
     assert plan.extended == ByteRange(31 * MIB, 64 * MIB)
     assert [part.record for part in plan.partitions] == [None, None, None, 31 * MIB, 42 * MIB, 53 * MIB]
     assert plan_for(Layout(table=MBR, partitions=tuple(specs[:4])), blank(GIB)).extended is None
+
+
+def test_ironic_9_5_five_partitions_on_an_mbr_for_power_become_logical_ones() -> None:
+    wanted = ironic_layout(
+        root_mb=1024,
+        swap_mb=64,
+        ephemeral_mb=64,
+        config_drive_bytes=MIB,
+        firmware=Firmware.BIOS,
+        table=MBR,
+        architecture=Architecture.PPC64LE,
+    )
+    plan = plan_for(wanted, blank(2 * GIB))
+    roles = [part.role for part in plan.partitions]
+    assert roles == [Role.PREP, Role.EPHEMERAL, Role.SWAP, Role.CONFIG_DRIVE, Role.ROOT]
+    assert [part.number for part in plan.partitions if part.number > 4]
+    assert plan.extended is not None
 
 
 def test_attributes_and_types_become_what_the_table_holds() -> None:
