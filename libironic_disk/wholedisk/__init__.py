@@ -17,7 +17,7 @@ the image's system never sees it otherwise.
 from libironic_disk.wholedisk.planning import WholeDiskPlan as WholeDiskPlan
 from libironic_disk.wholedisk.planning import plan as plan
 from libironic_disk.wholedisk.registering import tell_firmware as tell_firmware
-from libironic_disk.wholedisk.writing import WholeDiskWritten as WholeDiskWritten
 from libironic_disk.wholedisk.writing import apply as apply
+from libironic_disk.wholedisk.written import WholeDiskWritten as WholeDiskWritten
 
 __all__ = ["WholeDiskPlan", "WholeDiskWritten", "apply", "plan", "tell_firmware"]

@@ -6,7 +6,7 @@ from libironic_disk.machine.boot import efi_entries, image_loaders
 from libironic_disk.machine.disks import sysfs
 from libironic_disk.pure.roles import Architecture
 from libironic_disk.pure.wholedisks.roots import is_esp
-from libironic_disk.wholedisk.writing import WholeDiskWritten
+from libironic_disk.wholedisk.written import WholeDiskWritten
 
 
 def tell_firmware(written: WholeDiskWritten, architecture: Architecture, *, label: str) -> tuple[str, ...]:
