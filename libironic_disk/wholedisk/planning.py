@@ -182,8 +182,8 @@ def _foreseen(image: InspectedImage, facts: DiskFacts, wishes: Wishes) -> Change
     disk = Place(name=facts.path, size=facts.size, sector_size=facts.topology.sector_size)
     sectors = check_head(head, image.virtual_size, image=image.name, disk=disk, other_sectors=wishes.other_sectors)
     of_image = partial(changes_of, disk=disk, wishes=wishes, image=image.name, sectors=sectors)
-    source = image.source
-    if isinstance(source, LocalFile) and image.format is ImageFormat.RAW and image.compression is None:
+    source = raw_file(image)
+    if source is not None:
         with source.opened() as opened:
             file = opened_as(opened.descriptor)
             labels = Labels(opened=file, size=source.size, name=image.name, sector_size=disk.sector_size)
@@ -199,6 +199,13 @@ def _foreseen(image: InspectedImage, facts: DiskFacts, wishes: Wishes) -> Change
         return of_image(_reader_of(head, disk.size, sectors), is_drive=is_drive_by_name)
     except _BehindTheHead:
         return None
+
+
+def raw_file(image: InspectedImage) -> LocalFile | None:
+    """Return the file of an image in which every byte can be looked at as it will be on the disk."""
+    source = image.source
+    is_raw = image.format is ImageFormat.RAW and image.compression is None
+    return source if is_raw and isinstance(source, LocalFile) else None
 
 
 class _BehindTheHead(Exception):

@@ -30,7 +30,7 @@ from libironic_disk.pure.tables.reading import read_table
 from libironic_disk.pure.wholedisks.changes import Changes
 from libironic_disk.units import align_up
 from libironic_disk.wholedisk import roots
-from libironic_disk.wholedisk.planning import WholeDiskPlan
+from libironic_disk.wholedisk.planning import WholeDiskPlan, raw_file
 from libironic_disk.wholedisk.reading import Labels, Place, changes_of, check_contents, check_head, opened_as
 from libironic_disk.wholedisk.written import WholeDiskWritten
 
@@ -165,6 +165,7 @@ def _changed(
     )
     if done is None:
         return None
+    _check_as_planned(wanted, done)
     if sectors != disk.sector_size:
         check_contents(coming.read, labels, done.images_own, place)
     if done.drive is not None and wanted.drive is not None:
@@ -181,6 +182,14 @@ def _changed(
             _grow(disk, coming, labels, done.grown, cancel)
     coming.put(done.extents)
     return done
+
+
+def _check_as_planned(wanted: WholeDiskPlan, done: Changes) -> None:
+    """Check that an image that could be read beforehand has led to the same partitions again."""
+    planned = wanted.changes
+    if planned is not None and raw_file(wanted.image) is not None and planned.partitions != done.partitions:
+        reason = "its partitions would be others than planned"
+        raise DeviceFailed(device=wanted.device, action="reading the image back from", reason=reason)
 
 
 def _grow(disk: HeldDisk, coming: Overlay, labels: Labels, part: FoundPartition, cancel: Cancellation) -> None:

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from libironic_disk import configdrive, deploy
-from libironic_disk.errors import DiskState, ImageRefused, LayoutDoesNotFit, LayoutInvalid, TableLimit
+from libironic_disk import configdrive, deploy, wholedisk
+from libironic_disk.errors import DeviceFailed, DiskState, ImageRefused, LayoutDoesNotFit, LayoutInvalid, TableLimit
 from libironic_disk.images import ImageType
 from libironic_disk.pure.report import DeployResult
 from libironic_disk.pure.roles import Role
@@ -305,3 +305,15 @@ def test_a_disk_a_little_too_small_for_the_backup_has_one_all_the_same(bench: Be
     assert drive_of(result) == wanted()
     assert all(warning.endswith("so in the image, and put right on the disk") for warning in result.warnings)
     assert result.warnings
+
+
+def test_another_partition_than_planned_is_never_made(bench: Bench, tmp_path: Path) -> None:
+    raw = gpt(tmp_path, "start=2048, size=4096")
+    disk = bench.disk(64 * MIB, 512)
+    planned = deploy.plan(replace(wholedisks.request_for(disk, raw), config_drive=METADATA))
+    assert isinstance(planned.disk, wholedisk.WholeDiskPlan)
+    assert planned.disk.changes is not None
+    fewer = replace(planned.disk.changes, partitions=planned.disk.changes.partitions[:1])
+    with pytest.raises(DeviceFailed, match="its partitions would be others than planned") as refused:
+        deploy.apply(replace(planned, disk=replace(planned.disk, changes=fewer)))
+    assert refused.value.disk is DiskState.UNBOOTABLE
