@@ -46,7 +46,7 @@ from libironic_disk.pure.tables.model import TableKind
 from libironic_disk.request import BootLoader, DeployRequest
 from libironic_disk.units import GIB, MIB
 from tests.conftest import Bench
-from tests.support import oracles
+from tests.support import oracles, wholedisks
 from tests.support.badserver import ImageServer
 from tests.support.disks import LoopDisk, attached_to, mounted
 from tests.support.webserver import serving
@@ -286,7 +286,7 @@ def test_requests_that_contradict_themselves_or_the_disk_are_refused_first(
 def test_a_whole_disk_image_brings_its_own_table(disk: LoopDisk, tmp_path: Path) -> None:
     image = no_partition_image(tmp_path, "whole disk")
     result = deploy.deploy(DeployRequest(device=disk.node, image=image, image_type=ImageType.WHOLE_DISK))
-    subprocess.run(["cmp", "--bytes", str(8 * MIB), disk.node, str(image)], check=True)
+    wholedisks.assert_has_image(disk, image)
     table = oracles.sfdisk(disk.node)
     assert (result.disk_id, result.table) == (table.disk_id, TableKind.GPT)
     assert [(part.start, part.partuuid) for part in result.partitions] == [(MIB, table.rows[0].uuid)]

@@ -269,7 +269,7 @@ def assert_no_disk(disk: LoopDisk) -> None:
     assert wholedisks.opinions(Path(disk.node), sector_size=disk.sector_size) == set()
     assert oracles.blkid(disk.node) == {}
     assert sysfs.partitions(sysfs.whole_disk(disk.node)) == ()
-    oracles.output("flock", "--nonblock", disk.node, "true")
+    oracles.output("flock", "--timeout", "10", disk.node, "true")
 
 
 def assert_next_succeeds(disk: LoopDisk, image: Path) -> int:
