@@ -17,6 +17,10 @@ from libironic_disk.units import KIB, align_up
 TOOLS: Final = ("mkfs.vfat", "mcopy", "mmd")
 
 _VOLUME_ID: Final = "c0f1d21f"
+# What DOS takes for devices in every directory; mtools writes no such file, and says nothing.
+_DEVICES: Final = frozenset(
+    {"AUX", "CON", "NUL", "PRN", *(f"{port}{at}" for port in ("COM", "LPT") for at in range(1, 10))}
+)
 _FOREIGN: Final = frozenset('"*:<>?\\|')
 _TIMEOUT: Final = 60.0
 _FEWEST_ROOT_ENTRIES: Final = 512
@@ -77,7 +81,7 @@ def _check_names(files: FileTree) -> None:
     for name in files:
         path = PurePosixPath(name)
         for part in path.parts:
-            if _FOREIGN & set(part) or part.rstrip(" .") != part or min(part) < " ":
+            if part.upper() in _DEVICES or _FOREIGN & set(part) or part.rstrip(" .") != part or min(part) < " ":
                 raise ConfigDriveInvalid(reason="it has a file name that FAT can't hold")
         for place in (path, *path.parents):
             if seen.setdefault(str(place).casefold(), str(place)) != str(place):

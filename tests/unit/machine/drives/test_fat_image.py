@@ -61,7 +61,8 @@ def test_the_same_files_give_the_same_bytes(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize(
-    "name", ["a:b", "a*", "a?", "a|b", 'a"', "<a", "a\\b", "a\nb", "a.", "a ", "d /a", "a\x7f\x01"]
+    "name",
+    ["a:b", "a*", "a?", "a|b", 'a"', "<a", "a\\b", "a\nb", "a.", "a ", "d /a", "a\x7f\x01", "NUL", "d/con"],
 )
 def test_names_that_fat_cant_hold(name: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigDriveInvalid, match="FAT can't hold"):
