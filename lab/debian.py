@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from lab import locked
+from lab import built
 
 Log = Callable[[str], None]
 
@@ -293,19 +293,17 @@ def build_partition_image(
 ) -> DebianImage:
     """Return the image, with ``more`` packages in it, building it first if the cache has none of this recipe."""
     recipe = _recipe_hash(release, more)
-    home = cache / f"debian-{release.number}-{recipe[:12]}"
-    cache.mkdir(parents=True, exist_ok=True)
-    with locked(cache / f"debian-{release.number}.lock"):
-        if not home.exists():
-            with tempfile.TemporaryDirectory(prefix=".building-", dir=cache) as work:
-                _build(Path(work), release, more, root_uuid=str(uuid.UUID(recipe[:32], version=4)), log=log)
-                (Path(work) / "image").rename(home)
-    return _load(home)
+    root_uuid = str(uuid.UUID(recipe[:32], version=4))
+
+    def build(image: Path) -> None:
+        with tempfile.TemporaryDirectory(prefix=".building-", dir=cache) as work:
+            _build(Path(work), image, release, more, root_uuid=root_uuid, log=log)
+
+    return _load(built(cache / f"debian-{release.number}-{recipe[:12]}", build))
 
 
-def _build(work: Path, release: Release, more: Sequence[str], *, root_uuid: str, log: Log) -> None:
-    tree, image = work / "tree", work / "image"
-    image.mkdir()
+def _build(work: Path, image: Path, release: Release, more: Sequence[str], *, root_uuid: str, log: Log) -> None:
+    tree = work / "tree"
     _make_tree(work, tree, release, more, log)
 
     kernel = max((tree / "boot").glob("vmlinuz-*"))
