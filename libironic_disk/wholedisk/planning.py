@@ -69,6 +69,11 @@ class WholeDiskPlan:
     may_be_cut: bool = False
     changes: Changes | None = None
 
+    @property
+    def place(self) -> Place:
+        """The disk as the image's place."""
+        return Place(name=self.device, size=self.size, sector_size=self.topology.sector_size)
+
     def __str__(self) -> str:
         """Return the plan for people."""
         size = self.image.virtual_size

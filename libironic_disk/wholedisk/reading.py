@@ -60,15 +60,15 @@ class Labels:
             DeviceFailed: libblkid can't read it.
         """
         kinds = [found.kind for found in self.signatures(part)]
-        if kinds == [FileSystem.BTRFS] and part.size < growing.BTRFS_LEAST:
-            reason = f"its last partition, {part.number}, can't grow: the kernel resizes no btrfs below 256 MiB"
-            raise ImageRefused(image=self.name, reason=reason)
         if len(kinds) == 1 and kinds[0] in growing.GROWABLE:
-            return FileSystem(kinds[0])
-        held = " and ".join(kinds) or "nothing that is known"
-        known = ", ".join(sorted(growing.GROWABLE))
-        reason = f"its last partition, {part.number}, can't grow: it holds {held}, and those that can are {known}"
-        raise ImageRefused(image=self.name, reason=reason)
+            filesystem = FileSystem(kinds[0])
+            why = growing.unable(filesystem, part.size)
+            if not why:
+                return filesystem
+        else:
+            held = " and ".join(kinds) or "nothing that is known"
+            why = f"it holds {held}, and those that can are {', '.join(sorted(growing.GROWABLE))}"
+        raise ImageRefused(image=self.name, reason=f"its last partition, {part.number}, can't grow: {why}")
 
     def signatures(self, part: FoundPartition) -> tuple[Signature, ...]:
         """Return every superblock in a partition.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -31,11 +32,29 @@ from libironic_disk.pure.wholedisks.changes import Changes
 from libironic_disk.units import align_up
 from libironic_disk.wholedisk import roots
 from libironic_disk.wholedisk.planning import WholeDiskPlan, raw_file
-from libironic_disk.wholedisk.reading import Labels, Place, changes_of, check_contents, check_head, opened_as
+from libironic_disk.wholedisk.reading import Labels, changes_of, check_contents, check_head, opened_as
 from libironic_disk.wholedisk.written import WholeDiskWritten
 
 _NODE_TIMEOUT: Final = 10.0
-_CUT: Final = "the image was cut"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Oddities:
+    """What isn't as it should be in an image, in words: where it was cut, or what is wrong with its table."""
+
+    cut: tuple[str, ...] = ()
+    of_table: tuple[str, ...] = ()
+
+    def said(self, table: FoundTable | None, *, is_changed: bool) -> tuple[str, ...]:
+        """Return it for people, who want to know whether it still is so in the disk's table."""
+        left = table.problems if table is not None else ()
+        return (
+            *(f"the image was cut: {each}" for each in self.cut),
+            *(
+                f"{each}: so in the image, and put right on the disk" if is_changed and each not in left else each
+                for each in self.of_table
+            ),
+        )
 
 
 def apply(
@@ -91,7 +110,6 @@ def apply(
         disk_io.forget(disk.fd)
         read = disk_io.reader(disk.fd, wanted.device)
         table = read_table(read, device=wanted.device, disk_size=wanted.size, sector_size=disk.sector_size)
-        oddities = _put_right(oddities, table) if done is not None else oddities
         nodes, warnings = _told(disk, table)
         contents = _contents(disk, wanted.size, table)
         root, unclear = roots.root_of(table, contents, nodes)
@@ -106,7 +124,12 @@ def apply(
             bytes_written=streamed.size,
             proof=streamed.proof,
             seconds=time.monotonic() - began,
-            warnings=(*oddities, *(done.notes if done else ()), *warnings, *unclear),
+            warnings=(
+                *oddities.said(table, is_changed=done is not None),
+                *(done.notes if done else ()),
+                *warnings,
+                *unclear,
+            ),
         )
 
 
@@ -117,7 +140,7 @@ def _write(
     cancel: Cancellation,
     *,
     verify: bool,
-) -> tuple[Streamed, Changes | None, tuple[str, ...]]:
+) -> tuple[Streamed, Changes | None, _Oddities]:
     """Take away what the disk is, write the image, and give the disk what it shall be; return what is odd about it."""
 
     def blank() -> None:
@@ -132,16 +155,15 @@ def _write(
         with phase(sink, Phase.IMAGE, wanted.image.name):
             streamed, withheld = _stream(wanted, disk, sink, cancel, verify=verify)
         coming = Overlay(disk.fd, disk.node, withheld)
-        place = Place(name=wanted.device, size=wanted.size, sector_size=disk.sector_size)
         sectors = check_head(
             coming.read(0, HEAD_SIZE),
             streamed.size,
             image=wanted.image.name,
-            disk=place,
+            disk=wanted.place,
             other_sectors=wanted.wishes.other_sectors,
         )
         oddities = _check_whole(wanted, coming, streamed.size, sectors)
-        done = _changed(wanted, disk, coming, place, sectors, sink, cancel)
+        done = _changed(wanted, disk, coming, sectors, sink, cancel)
         cancel.check("the last check before the first sector is written")
         with phase(sink, Phase.COMMIT, wanted.device):
             ends.write_ends(disk.fd, disk.node, coming.withheld(), disk.sector_size)
@@ -153,7 +175,6 @@ def _changed(
     wanted: WholeDiskPlan,
     disk: HeldDisk,
     coming: Overlay,
-    place: Place,
     sectors: int,
     sink: EventSink,
     cancel: Cancellation,
@@ -161,13 +182,13 @@ def _changed(
     """Give the disk what it has besides the image; its table changes in memory only, or where nobody looks yet."""
     labels = Labels(opened=coming.opened, size=wanted.size, name=wanted.image.name, sector_size=disk.sector_size)
     done = changes_of(
-        coming.read, place, wanted.wishes, image=wanted.image.name, is_drive=labels.is_drive, sectors=sectors
+        coming.read, wanted.place, wanted.wishes, image=wanted.image.name, is_drive=labels.is_drive, sectors=sectors
     )
     if done is None:
         return None
     _check_as_planned(wanted, done)
     if sectors != disk.sector_size:
-        check_contents(coming.read, labels, done.images_own, place)
+        check_contents(coming.read, labels, done.images_own, wanted.place)
     if done.drive is not None and wanted.drive is not None:
         with phase(sink, Phase.CONFIG_DRIVE):
             coming.put([Extent(span.start, bytes(span.size)) for span in done.superseded])
@@ -227,8 +248,8 @@ def _stream(
     return streamed, withheld.extents()
 
 
-def _check_whole(wanted: WholeDiskPlan, coming: Overlay, image_size: int, sector_size: int) -> tuple[str, ...]:
-    """Check that the image goes on as far as its table says; return what else is wrong with that, in words.
+def _check_whole(wanted: WholeDiskPlan, coming: Overlay, image_size: int, sector_size: int) -> _Oddities:
+    """Check that the image goes on as far as its table says; return what else is wrong with it.
 
     If it was cut, and may be, that is all there is to say: what its table says of an end that is missing isn't new.
     """
@@ -245,19 +266,10 @@ def _check_whole(wanted: WholeDiskPlan, coming: Overlay, image_size: int, sector
     if missing and not wanted.may_be_cut:
         raise ImageDamaged(image=wanted.image.name, reason="; ".join(missing), offset=image_size)
     if missing:
-        return tuple(f"{_CUT}: {each}" for each in missing)
+        return _Oddities(cut=missing)
     # By the image's own size: on a larger disk its backup GPT can't be where it should.
     found = table(image_size)
-    return found.problems if found else ()
-
-
-def _put_right(oddities: Sequence[str], table: FoundTable | None) -> tuple[str, ...]:
-    """Say of what is odd about an image's table whether it still is on the disk."""
-    left = table.problems if table is not None else ()
-    return tuple(
-        each if each in left or each.startswith(_CUT) else f"{each}: so in the image, and put right on the disk"
-        for each in oddities
-    )
+    return _Oddities(of_table=found.problems if found else ())
 
 
 def _contents(disk: HeldDisk, size: int, table: FoundTable | None) -> Mapping[int, Signature]:

@@ -123,7 +123,7 @@ class _Search:
         if not self._loaders and not self._removable:
             problems.append(f"there is no loader for {self._architecture} that a CSV file names or firmware looks for")
         return FoundLoaders(
-            loaders=tuple(self._loaders[:MOST_LOADERS]),
+            loaders=tuple(self._loaders),
             removable=self._removable,
             files=self._files,
             problems=tuple(problems),

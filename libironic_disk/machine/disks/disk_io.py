@@ -75,6 +75,18 @@ def write(fd: int, device: str, extents: Iterable[Extent]) -> None:
             offset += count
 
 
+def check_reads(read: Reader, device: str, extents: Iterable[Extent]) -> None:
+    """Prove that a disk gives back what was written; the pages that were written through have to be forgotten by now.
+
+    Raises:
+        DeviceFailed: it couldn't be read, or reads otherwise.
+    """
+    for offset, data in extents:
+        if read(offset, len(data)) != data:
+            reason = "other bytes than were written"
+            raise DeviceFailed(device=device, action="reading back from", reason=reason, offset=offset)
+
+
 def zero(fd: int, device: str, spans: Iterable[ByteRange], cancel: Cancellation | None = None) -> int:
     """Write zeros over every range and return how many bytes that were.
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
-from libironic_disk.errors import DeviceFailed
 from libironic_disk.machine.disks import disk_io
 from libironic_disk.pure.disks.losses import EDGE
 from libironic_disk.pure.ranges import ByteRange, edges, merged, without
@@ -69,7 +68,7 @@ def write_ends(fd: int, device: str, withheld: Sequence[Extent], sector_size: in
     for step in ([*_pieces(head, behind), *others], *last):
         disk_io.write(fd, device, step)
         disk_io.flush(fd, device)
-        _read_back(fd, device, step)
+        disk_io.check_reads(disk_io.reader(fd, device), device, step)
 
 
 def _head(end: int, sector_size: int) -> tuple[tuple[ByteRange, ...], tuple[ByteRange, ...]]:
@@ -87,11 +86,3 @@ def _powers(start: int, end: int) -> Iterator[int]:
     while start < end:
         yield start
         start *= 2
-
-
-def _read_back(fd: int, device: str, written: Sequence[Extent]) -> None:
-    read = disk_io.reader(fd, device)
-    for offset, data in written:
-        if read(offset, len(data)) != data:
-            reason = "other bytes than were written"
-            raise DeviceFailed(device=device, action="reading back from", reason=reason, offset=offset)

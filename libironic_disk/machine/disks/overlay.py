@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
-from libironic_disk.errors import DeviceFailed
 from libironic_disk.machine.disks import disk_io
 from libironic_disk.pure.disks.losses import EDGE
 from libironic_disk.pure.ranges import ByteRange, edges, merged
@@ -71,7 +70,6 @@ class Overlay:
             DeviceFailed: the kernel couldn't write.
         """
         for offset, data in extents:
-            # All of it goes to the disk first where none is withheld; else the withheld bytes must not.
             at = offset
             for part, kept in self._withheld(ByteRange(offset, offset + len(data))):
                 disk_io.write(self._fd, self._device, [Extent(at, data[at - offset : part.start - offset])])
@@ -87,10 +85,7 @@ class Overlay:
         """
         self.write(extents)
         self.flush()
-        for offset, data in extents:
-            if self.read(offset, len(data)) != data:
-                reason = "other bytes than were written"
-                raise DeviceFailed(device=self._device, action="reading back from", reason=reason, offset=offset)
+        disk_io.check_reads(self.read, self._device, extents)
 
     def release(self, span: ByteRange) -> None:
         """Put on the disk what is withheld in a range, and withhold it no more; the first sector can't be released.

@@ -39,9 +39,15 @@ _XFS_GROWTH: Final = struct.Struct("=QI4x")
 # btrfs.h: BTRFS_IOC_RESIZE, _IOW(0x94, 3, struct btrfs_ioctl_vol_args), and where a superblock has its device's number.
 _BTRFS_RESIZE: Final = 0x50009403
 _BTRFS_REQUEST: Final = struct.Struct("=q4088s")
-BTRFS_LEAST: Final = 256 * MIB  # fs/btrfs/ioctl.c, btrfs_ioctl_resize()
+_BTRFS_LEAST: Final = 256 * MIB  # fs/btrfs/ioctl.c, btrfs_ioctl_resize()
 _BTRFS_DEVICES_AT: Final = 64 * KIB + 0x88
 _BTRFS_DEVICE_AT: Final = 64 * KIB + 0xC9
+
+
+def unable(filesystem: FileSystem, size: int) -> str:
+    """Return why a file system can't be made to fill so many bytes; empty where nothing is known against it."""
+    too_small = filesystem is FileSystem.BTRFS and size < _BTRFS_LEAST
+    return "the kernel resizes no btrfs below 256 MiB" if too_small else ""
 
 
 def grow(node: str, filesystem: FileSystem, *, cancel: Cancellation | None = None) -> None:
@@ -84,8 +90,8 @@ def _grow_btrfs(node: str) -> None:
         devices = int.from_bytes(read(_BTRFS_DEVICES_AT, 8), "little")
         number = int.from_bytes(read(_BTRFS_DEVICE_AT, 8), "little")
         size = os.lseek(fd, 0, os.SEEK_END)
-    if devices != 1 or size < BTRFS_LEAST:
-        reason = f"its btrfs is on {devices} devices" if devices != 1 else "the kernel resizes no btrfs below 256 MiB"
+    reason = f"its btrfs is on {devices} devices" if devices != 1 else unable(FileSystem.BTRFS, size)
+    if reason:
         raise DeviceFailed(device=node, action="growing the file system on", reason=reason)
     with mounted(node, FileSystem.BTRFS, read_only=False) as root:
         _ioctl(node, root, _BTRFS_RESIZE, bytearray(_BTRFS_REQUEST.pack(0, f"{number}:max".encode())))

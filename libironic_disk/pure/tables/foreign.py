@@ -22,10 +22,6 @@ class ForeignTable(Protocol):
         """The name of its disk or image in errors."""
 
     @property
-    def disk_id(self) -> str:
-        """The disk GUID or signature."""
-
-    @property
     def partitions(self) -> tuple[FoundPartition, ...]:
         """All of them, by number."""
 

@@ -11,7 +11,6 @@ import struct
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Final, Self
-from uuid import UUID
 
 from libironic_disk.errors import TableInvalid, TableLimit
 from libironic_disk.pure.ranges import ByteRange, without
@@ -33,7 +32,6 @@ _UNUSED: Final = bytes(16)
 _FIRST_LBA_AT: Final = 32  # table 5.6
 _LAST_LBA_AT: Final = 40
 _NAME_AT: Final = 56
-_MOST_PROTECTED: Final = 0xFFFFFFFF  # 5.2.3, table 5.4
 
 
 @dataclass(frozen=True)
@@ -84,11 +82,6 @@ class ForeignGpt:
             disk_sectors=disk.sectors,
             stale=_stale(disk, copy.header),
         )
-
-    @property
-    def disk_id(self) -> str:
-        """The disk GUID."""
-        return str(UUID(bytes_le=self.header.disk_guid))
 
     @cached_property
     def partitions(self) -> tuple[FoundPartition, ...]:
@@ -163,7 +156,7 @@ class ForeignGpt:
         # A hybrid's MBR has some of the partitions too, and must not contradict.
         for at, slot in enumerate(slots_of(record) or ()):
             if slot.type_id not in (0, PROTECTIVE) and (slot.first_lba, slot.sectors) == (first, sectors):
-                record = with_slot(record, at, slot._replace(sectors=min(last + 1 - first, _MOST_PROTECTED)))
+                record = with_slot(record, at, slot._replace(sectors=min(last + 1 - first, gpt.LARGEST_PROTECTED)))
         grown = self._with_bytes((number - 1) * ENTRY_SIZE + _LAST_LBA_AT, struct.pack("<Q", last))
         return replace(grown, record=record)
 
@@ -239,7 +232,7 @@ class ForeignGpt:
         used = [at for at, slot in enumerate(slots) if slot.type_id]
         if len(used) != 1 or slots[used[0]].type_id != PROTECTIVE:
             return self.record
-        covers = min(self.disk_sectors - 1, _MOST_PROTECTED)
+        covers = min(self.disk_sectors - 1, gpt.LARGEST_PROTECTED)
         return with_slot(self.record, used[0], slots[used[0]]._replace(sectors=covers))
 
 

@@ -30,7 +30,6 @@ from libironic_disk.units import MIB
 _HEAD: Final = MIB
 _RECORD_ROOM: Final = 4096
 """How far before a new logical partition its boot record goes: no page of the disk has bytes of both."""
-_LINK: Final = 0x05
 
 
 @dataclass(frozen=True)
@@ -76,11 +75,6 @@ class ForeignMbr:
             raise TableInvalid(device=device, problems=problems)
         return cls(device=device, records=records, sector_size=sector_size, disk_sectors=disk_size // sector_size)
 
-    @property
-    def disk_id(self) -> str:
-        """The disk's signature, ``0x1234abcd``."""
-        return f"{self._table.signature:#010x}"
-
     @cached_property
     def _table(self) -> mbr.MbrTable:
         def read(offset: int, length: int) -> bytes:
@@ -119,7 +113,7 @@ class ForeignMbr:
             TableLimit: there is neither.
         """
         if self._free_slot is None and self._table.extended is None:
-            raise TableLimit(device=self.device, limit="all four primary partitions of its MBR are used")
+            raise self._full()
 
     def with_end(self, number: int, end: int) -> Self:
         """Let a partition end at another byte.
@@ -129,11 +123,11 @@ class ForeignMbr:
         """
         entry, lba = self._entry(number), in_sectors(end, self.sector_size)
         if not entry.logical:
-            return self._with_slots(0, {number - 1: self._slots(0)[number - 1]._replace(sectors=lba - entry.first_lba)})
+            return self._with_slot(0, number - 1, self._slots(0)[number - 1]._replace(sectors=lba - entry.first_lba))
         record = entry.record_lba or 0
         at = next(at for at, slot in enumerate(self._slots(record)) if slot.sectors and not is_extended(slot.type_id))
         slot = self._slots(record)[at]._replace(sectors=lba - entry.first_lba)
-        return self._with_slots(record, {at: slot})._with_link_to(record, lba)._with_container_to(lba)
+        return self._with_slot(record, at, slot)._with_link_to(record, lba)._with_container_to(lba)
 
     def with_partition(self, wanted: NewPartition) -> tuple[Self, int]:
         """Add a partition that lies in one of the :attr:`rooms`; return its number too.
@@ -146,15 +140,16 @@ class ForeignMbr:
         slot = Slot(0, mbr.NO_CHS, wanted.mbr_type, mbr.NO_CHS, first, sectors)
         free = self._free_slot
         if free is not None:
-            return self._with_slots(0, {free: slot}), free + 1
-        self.check_entry()
-        container = self._container
+            return self._with_slot(0, free, slot), free + 1
+        container = self._table.extended
+        if container is None:
+            raise self._full()
         record = first - self._record_sectors
         last = self._last_record(container)
-        link = Slot(0, mbr.NO_CHS, _LINK, mbr.NO_CHS, record - container.first_lba, first + sectors - record)
+        link = Slot(0, mbr.NO_CHS, mbr.LINK, mbr.NO_CHS, record - container.first_lba, first + sectors - record)
         new = boot_record([slot._replace(first_lba=self._record_sectors)], self.sector_size)
         grown = replace(self, records={**self.records, record: new}, changed=self.changed | {record})
-        linked = grown._with_slots(last, {_link_place(self._slots(last)): link})
+        linked = grown._with_slot(last, _link_place(self._slots(last)), link)
         return linked._with_container_to(first + sectors), SLOTS + len(self._table.logicals) + 1
 
     def without_name(self, number: int) -> Self:
@@ -167,10 +162,8 @@ class ForeignMbr:
         order = sorted(self.changed, reverse=True)
         return tuple(Extent(lba * self.sector_size, self.records[lba]) for lba in order)
 
-    @property
-    def _container(self) -> mbr.MbrEntry:
-        """The extended partition, where it is known that there is one."""
-        return next(entry for entry in self._table.primaries if entry is self._table.extended)
+    def _full(self) -> TableLimit:
+        return TableLimit(device=self.device, limit="all four primary partitions of its MBR are used")
 
     @property
     def _chain(self) -> list[int]:
@@ -202,8 +195,7 @@ class ForeignMbr:
             return ()
         others = [entry.first_lba for entry in self._table.primaries if entry.first_lba >= container.end_lba]
         whole = self._bytes(container.first_lba, min(others, default=self._end))
-        used = [*self._used_by_logicals()]
-        free = without([whole], used)
+        free = without([whole], self._used_by_logicals())
         room = self._record_sectors * self.sector_size
         return tuple(ByteRange(span.start + room, span.end) for span in free if span.size > room)
 
@@ -234,19 +226,19 @@ class ForeignMbr:
     def _slots(self, record: int) -> tuple[Slot, ...]:
         return slots_of(self.records[record][:RECORD_SIZE]) or ()
 
-    def _with_slots(self, record: int, slots: Mapping[int, Slot]) -> Self:
-        data = self.records[record]
-        for at, slot in slots.items():
-            data = with_slot(data, at, slot)
+    def _with_slot(self, record: int, at: int, slot: Slot) -> Self:
+        data = with_slot(self.records[record], at, slot)
         return replace(self, records={**self.records, record: data}, changed=self.changed | {record})
 
     def _with_link_to(self, record: int, end: int) -> Self:
         """Let the link that leads to a record say where its partition ends, as other writers of tables do."""
         container = self._table.extended
-        for lba in self.records if container is not None else ():
-            for at, slot in self._links(lba) if lba else ():
-                if container is not None and container.first_lba + slot.first_lba == record:
-                    return self._with_slots(lba, {at: slot._replace(sectors=end - record)})
+        if container is None:
+            return self
+        for lba in self._chain:
+            for at, slot in self._links(lba):
+                if container.first_lba + slot.first_lba == record:
+                    return self._with_slot(lba, at, slot._replace(sectors=end - record))
         return self
 
     def _with_container_to(self, end: int) -> Self:
@@ -255,7 +247,7 @@ class ForeignMbr:
         if container is None or container.end_lba >= end:
             return self
         slot = self._slots(0)[container.number - 1]
-        larger = self._with_slots(0, {container.number - 1: slot._replace(sectors=end - container.first_lba)})
+        larger = self._with_slot(0, container.number - 1, slot._replace(sectors=end - container.first_lba))
         # What the kernel passes over as garbage, because it lies outside, would be a partition from now on.
         if len(larger._table.entries) != len(self._table.entries):
             reason = "its boot records have rests of other partitions in them, which would come to life"

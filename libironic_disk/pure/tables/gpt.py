@@ -42,7 +42,8 @@ _ATTRIBUTES_LIMIT: Final = 1 << 64
 # UEFI 2.10, table 5.4: cylinder, head and sector of LBA 1, and "not possible to represent".
 _FIRST_CHS: Final = b"\x00\x02\x00"
 _LAST_CHS: Final = b"\xff\xff\xff"
-_LARGEST_PROTECTED: Final = 0xFFFFFFFF
+LARGEST_PROTECTED: Final = 0xFFFFFFFF
+"""The sectors that stand for "not possible to represent"."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,7 +167,7 @@ def encode(table: GptTable, *, device: str, boot_code: bytes = b"") -> tuple[Ext
     )
     backup = entries + header(my_lba=last, alternate_lba=1, entries_lba=backup_entries)
     primary = header(my_lba=1, alternate_lba=last, entries_lba=2) + entries
-    protective = Slot(0, _FIRST_CHS, PROTECTIVE, _LAST_CHS, 1, min(last, _LARGEST_PROTECTED))
+    protective = Slot(0, _FIRST_CHS, PROTECTIVE, _LAST_CHS, 1, min(last, LARGEST_PROTECTED))
     return (
         Extent(backup_entries * table.sector_size, backup),
         Extent(table.sector_size, primary),
@@ -353,5 +354,5 @@ def _protective_defects(record: bytes, disk_sectors: int) -> Iterator[str]:
         yield "the MBR is a hybrid: it describes partitions besides the GPT"
     if protective[0].first_lba != 1:
         yield f"the protective MBR begins at sector {protective[0].first_lba}, not 1"
-    elif protective[0].sectors not in (disk_sectors - 1, _LARGEST_PROTECTED):
+    elif protective[0].sectors not in (disk_sectors - 1, LARGEST_PROTECTED):
         yield f"the protective MBR covers {protective[0].sectors} sectors, not {disk_sectors - 1}"

@@ -34,7 +34,8 @@ SECTOR_LIMIT: Final = 1 << 32
 _FIRST_LOGICAL: Final = SLOTS + 1
 _LARGEST_CHAIN: Final = 256
 _EXTENDED_LBA: Final = 0x0F
-_LINK: Final = 0x05
+LINK: Final = 0x05
+"""The type by which a boot record leads to the next one."""
 NO_CHS: Final = b"\xfe\xff\xff"
 """The address that stands for "too large to say"."""
 
@@ -182,7 +183,7 @@ def _encode_chain(table: MbrTable) -> Iterator[Extent]:
     for (lba, entry), link in zip(chain, following, strict=True):
         slots: list[Slot | None] = [_slot(entry, entry.first_lba - lba) if entry else None]
         if link is not None and link[1] is not None:
-            slots.append(Slot(0, NO_CHS, _LINK, NO_CHS, link[0] - head, link[1].end_lba - link[0]))
+            slots.append(Slot(0, NO_CHS, LINK, NO_CHS, link[0] - head, link[1].end_lba - link[0]))
         yield Extent(lba * table.sector_size, boot_record(slots, table.sector_size))
 
 

@@ -13,6 +13,7 @@ from uuid import UUID
 
 from libironic_disk.errors import ImageRefused, LayoutDoesNotFit
 from libironic_disk.pure.disks import ids
+from libironic_disk.pure.disks.losses import EDGE
 from libironic_disk.pure.ranges import ByteRange, edges
 from libironic_disk.pure.roles import Architecture, Role, gpt_type, mbr_type
 from libironic_disk.pure.tables.foreign import ForeignTable
@@ -21,7 +22,6 @@ from libironic_disk.units import MIB, align_down, align_up
 
 DRIVE_NAME: Final = "config-2"
 _PAGE: Final = 4096
-_SUPERBLOCKS: Final = MIB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,15 +105,14 @@ def decide(table: ForeignTable, wishes: Wishes, *, drives: Sequence[int], disk: 
             drive = old.number
         else:
             if old is not None:
-                superseded = edges(ByteRange(old.start, old.end), _SUPERBLOCKS)
+                superseded = edges(ByteRange(old.start, old.end), EDGE)
                 current = current.without_name(old.number)
             current, drive = _with_drive(current, wishes, disk, sector_size)
             is_new = True
     last = _last(table) if wishes.grow else None
     notes: tuple[str, ...] = ()
     if last is not None:
-        is_drive = last.number == drive or (old is not None and last.number == old.number)
-        current, notes = _grown(current, last, is_drive=is_drive)
+        current, notes = _grown(current, last, is_drive=old is not None and last.number == old.number)
     parts = {part.number: part for part in current.partitions}
     grown = parts[last.number] if last is not None and parts[last.number].size > last.size else None
     added = ByteRange(last.end, grown.end) if last is not None and grown is not None else None
@@ -179,7 +178,7 @@ def _last(table: ForeignTable) -> FoundPartition:
 def _grown(table: ForeignTable, last: FoundPartition, *, is_drive: bool) -> tuple[ForeignTable, tuple[str, ...]]:
     if is_drive:
         return table, (f"the last partition, {last.number}, is a config drive: nothing grows",)
-    if last.start < MIB:
+    if last.start < EDGE:
         reason = f"its last partition, {last.number}, begins in the first MiB, which is withheld: it can't grow"
         raise ImageRefused(image=table.device, reason=reason)
     end = align_down(table.room_behind(last.number), _PAGE)
