@@ -29,8 +29,8 @@ demo: venv ## deploy a Debian and boot it in QEMU, then two on one disk, and swi
 	$(SUDO) $(BIN)/python -m examples.demo --boot $(BOOT)
 
 test: PROFILES += demo test
-test: lint types docs ## everything: lint, types, docs, then all tests as root
-	$(PYTEST)
+test: lint types docs ## everything: lint, types, docs, then all tests as root, those in QEMU beside the others
+	tools/test-both-halves $(PYTEST)
 
 lint: venv ## ruff: rules and format
 	$(BIN)/ruff check .
