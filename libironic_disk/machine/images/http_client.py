@@ -180,7 +180,11 @@ class Body:
             SourceFailed: so did something that would fail again.
         """
         if self._failure is not None:
-            raise self._failure
+            try:
+                raise self._failure
+            finally:
+                # Its traceback holds this object from now on.
+                self._failure = None
         filled = 0
         until = time.monotonic() + _PATIENCE_SECONDS
         try:

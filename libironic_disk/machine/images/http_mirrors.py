@@ -55,9 +55,11 @@ class Mirrors:
         return self._left[0]
 
     def close(self) -> None:
-        """Close every connection."""
+        """Close every connection: nothing is asked for any more."""
         for mirror in self._left:
             mirror.client.hang_up()
+        # The last one was raised, and holds whoever was reading.
+        self._lost.clear()
 
     def progressed(self) -> None:
         """Forget the failures: the image came further."""
@@ -79,15 +81,23 @@ class Mirrors:
             if not offset:
                 self._left.rotate(-1)
             self._pause(failure.wait if self.current is mirror else 0.0)
-        else:
-            self._lose(mirror, failure, offset)
+            return
+        lost = self._lose(mirror, failure, offset)
+        # What raises an error and has a name for it is held by that error, with all that it holds itself.
+        del failure
+        if lost is not None:
+            try:
+                raise lost
+            finally:
+                del lost
 
     def _pause(self, wanted: float) -> None:
         failures = self.current.failures
         if failures:
             self._line.pause(max(wanted, min(_FIRST_PAUSE * 2 ** (failures - 1), _LONGEST_PAUSE)))
 
-    def _lose(self, mirror: Mirror, failure: Passing | SourceFailed, offset: int) -> None:
+    def _lose(self, mirror: Mirror, failure: Passing | SourceFailed, offset: int) -> SourceFailed | None:
+        """Leave a mirror for good; return what to raise if it was the last one."""
         if isinstance(failure, Passing):
             reason = f"{failure} (attempts: {mirror.failures})"
             failure = SourceFailed(source=mirror.name, reason=reason, offset=offset)
@@ -95,7 +105,8 @@ class Mirrors:
             failure.offset = offset
         self._left.popleft()
         self._lost.append(failure)
-        if not self._left:
-            for lost in self._lost[:-1]:
-                add_aftermath(failure, str(lost))
-            raise failure
+        if self._left:
+            return None
+        for lost in self._lost[:-1]:
+            add_aftermath(failure, str(lost))
+        return failure

@@ -88,6 +88,8 @@ class Workers:
     def __exit__(self, *_: object) -> None:
         self._stopped.set()
         self._end()
+        # Its traceback holds what the threads held, and this object too: a circle around all buffers.
+        self._failure = None
 
     def put(self, job: Job) -> None:
         """Have a job done by whoever is free first; wait while too many are waiting.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final, NamedTuple, Self
 
 from libironic_disk.errors import Cancelled
@@ -52,6 +52,7 @@ def reading_ahead(
     finally:
         reading.stop()
         thread.join(_PATIENCE_SECONDS)
+        reading.forget()
 
 
 class Reading:
@@ -78,7 +79,11 @@ class Reading:
             except queue.Empty:
                 continue
             if isinstance(found, BaseException):
-                raise found
+                try:
+                    raise found
+                finally:
+                    # Else it holds this frame, which holds it, and both all buffers until the garbage collector comes.
+                    del found
             if found is not None:
                 return found
             # Reading that was stopped ends like reading that is finished; for whoever takes it as the whole it isn't.
@@ -91,6 +96,12 @@ class Reading:
         self._stopped = True
         self._pool.close()
         self._source.stop()
+
+    def forget(self) -> None:
+        """Let go of what nobody took; an error among it would hold this object, and all buffers with it."""
+        with suppress(queue.Empty):
+            while True:
+                self._full.get_nowait()
 
     def run(self) -> None:
         """Read until the end; the thread's whole life."""
