@@ -6,18 +6,30 @@ libFuzzer's own options do what they say: a seed makes a run repeatable, ``-runs
 from __future__ import annotations
 
 import hashlib
+import os
 import sys
-from collections.abc import Callable, Iterator
+import tempfile
+import traceback
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import redirect_stderr
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from io import StringIO
 from pathlib import Path
 from random import Random
+from tempfile import TemporaryDirectory
 from typing import Protocol, cast
 
 # Nothing of the package may be imported up here: what was imported before is not instrumented.
-INSTRUMENTED = "libironic_disk.pure"
+INSTRUMENTED = (
+    "libironic_disk.pure",
+    "libironic_disk.configdrive",
+    "libironic_disk.wholedisk.reading",
+    "libironic_disk.machine.drives",
+    "libironic_disk.machine.http",
+    "libironic_disk.machine.images",
+)
 SEEDS = 64
 LONGEST_INPUT = 64 * 1024
 SLOWEST_SECONDS = 30
@@ -27,6 +39,9 @@ SLOWEST_SECONDS = 30
 # own.
 NO_LIMIT = 0
 
+_BROKEN = 70
+_MEMORY = Path("/dev/shm")
+
 Scramble = Callable[[bytes, int], bytes]
 """Change bytes as libFuzzer does, which knows what they were compared with; the number is the most it may return."""
 
@@ -35,7 +50,7 @@ class Target(Protocol):
     """What is fuzzed. An input is bytes; what they mean is the target's business."""
 
     def seeds(self, random: Random) -> Iterator[bytes]:
-        """Give sound inputs without end."""
+        """Give sound inputs, as many as there are or without end."""
 
     def mutate(self, data: bytes, random: Random, scramble: Scramble) -> bytes:
         """Return another input near this one; which, only ``random`` and ``scramble`` decide."""
@@ -63,21 +78,81 @@ def load(name: str) -> Target:
     return cast("Target", import_module(f"tests.fuzz.targets.{name}").TARGET)
 
 
-def fuzz(name: str, *, seed: int, bounds: Bounds, corpus: Path, findings: Path) -> None:
-    """Fuzz a target. It doesn't return: libFuzzer ends the process, with 0 if nothing was found.
+@dataclass(frozen=True, kw_only=True)
+class Places:
+    """Where a target's inputs are.
 
-    Args:
-        name: of the target.
-        seed: the same one with the same corpus and ``runs`` repeats a run.
-        bounds: when it ends.
+    Attributes:
         corpus: a directory; inputs that reach new code are added. An empty one is filled with seeds.
         findings: a directory; an input that fails is saved there.
     """
+
+    corpus: Path
+    findings: Path
+
+    @classmethod
+    def of(cls, name: str, *, corpus: Path | None, findings: Path | None) -> Places:
+        """Return a target's places, each in a directory of its name: in these, or in the usual one."""
+        usual = Path(".cache/fuzz") / name
+        return cls(
+            corpus=corpus / name if corpus else usual / "corpus",
+            findings=findings / name if findings else usual / "findings",
+        )
+
+
+def fuzz(names: Sequence[str], *, seed: int, bounds: Bounds, places: Callable[[str], Places]) -> list[str]:
+    """Fuzz targets in turn and return the names of those that something was found with.
+
+    Each has a process of its own, which libFuzzer ends. They begin as copies of this one: to instrument the package
+    takes longer than many a short run.
+
+    Args:
+        names: of the targets.
+        seed: the same one with the same corpus and ``runs`` repeats a run.
+        bounds: when each of them ends.
+        places: where each has its inputs.
+    """
+    # Whoever is ended by libFuzzer removes nothing.
+    with TemporaryDirectory(dir=_MEMORY if _MEMORY.is_dir() else None) as scratch:
+        tempfile.tempdir = scratch
+        targets = _loaded(names)
+        return [
+            name
+            for name, target in targets.items()
+            if _ended(partial(_fuzz, name, target, seed=seed, bounds=bounds, places=places(name)))
+        ]
+
+
+def _loaded(names: Sequence[str]) -> dict[str, Target]:
     import atheris
 
     # It names every module that it instruments.
-    with redirect_stderr(StringIO()), atheris.instrument_imports(include=[INSTRUMENTED]):
-        target = load(name)
+    with redirect_stderr(StringIO()), atheris.instrument_imports(include=[*INSTRUMENTED]):
+        return {name: load(name) for name in names}
+
+
+def _ended(work: Callable[[], None]) -> int:
+    """Do something in a process of its own, and return its exit status."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    child = os.fork()
+    if not child:
+        try:
+            work()
+        except SystemExit:
+            pass  # it was said before what was found
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(_BROKEN)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def _fuzz(name: str, target: Target, *, seed: int, bounds: Bounds, places: Places) -> None:
+    """Fuzz a target. It doesn't return: libFuzzer ends the process, with 0 if nothing was found."""
+    import atheris
+
+    corpus, findings = places.corpus, places.findings
     _plant(target, corpus, seed)
     findings.mkdir(parents=True, exist_ok=True)
     runs = 0
@@ -86,11 +161,13 @@ def fuzz(name: str, *, seed: int, bounds: Bounds, corpus: Path, findings: Path) 
         nonlocal runs
         runs += 1
         if not runs & (runs - 1):
-            _say(f"{runs} runs: {target.summary()}")
+            _say(f"{name}, {runs} runs: {target.summary()}")
         try:
             return 0 if target.check(data) else -1
         except BaseException:
             saved = findings / f"crash-{hashlib.sha1(data, usedforsecurity=False).hexdigest()}"
+            # libFuzzer would do so when the interpreter has ended.
+            saved.write_bytes(data)
             _say(f"found with seed {seed} after {runs} runs; replay it: python -m tests.fuzz {name} --replay {saved}")
             raise
 
@@ -100,7 +177,7 @@ def fuzz(name: str, *, seed: int, bounds: Bounds, corpus: Path, findings: Path) 
     def cross(data: bytes, other: bytes, most: int, seed: int) -> bytes:
         return _fitting(target.cross(data, other, Random(seed)), data, most)
 
-    _say(f"seed {seed}, corpus {corpus}")
+    _say(f"{name}: seed {seed}, corpus {corpus}")
     options = {
         "seed": seed,
         "max_len": LONGEST_INPUT,

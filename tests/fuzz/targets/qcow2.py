@@ -32,7 +32,7 @@ _FRESH = 0.01
 
 class _Qcow2:
     def __init__(self) -> None:
-        self._directory = tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None)
+        self._directory = tempfile.TemporaryDirectory()
         self._ours = Path(self._directory.name) / "ours.raw"
         self._qemu = QemuImg(Path(self._directory.name))
         self._outcomes = Counter[str]()

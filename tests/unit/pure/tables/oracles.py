@@ -65,7 +65,7 @@ def seen_by_sfdisk(path: str | Path) -> Seen:
             type_id=one["type"].lower() if gpt else f"{int(one['type'], 16):#04x}",
             uuid=one["uuid"].lower() if gpt else f"{disk_id[2:]}-{number:02x}",
             name=one.get("name", ""),
-            attributes=_attributes(one.get("attrs", "")),
+            attributes=_attributes(one.get("attrs") or ""),
             bootable=one.get("bootable", False),
         )
         found.append(partition)

@@ -1,0 +1,69 @@
+"""GRUB's environment block: a block that is read is written again with the same variables, and GRUB reads those too."""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from random import Random
+
+from hypothesis.strategies import dictionaries
+
+from libironic_disk.errors import DiskError, MultibootDamaged
+from libironic_disk.pure.boot import grubenv, switching
+from tests.fuzz.plain import Plain, drawn, sampled
+from tests.unit.pure.boot.test_grubenv import names, values
+
+_ONE_IN = 100
+_NAME = "grubenv"
+
+
+class _Grubenv(Plain):
+    refusals = (MultibootDamaged,)
+    words = (
+        b"\n",
+        b"=",
+        b"\\",
+        b"\\\n",
+        b"#",
+        b"saved_entry=",
+        b"trial_left=9\n",
+        b"# GRUB Environment Block\n",
+        b"\xff",
+        b"\0",
+    )
+
+    def seeds(self, random: Random) -> Iterator[bytes]:
+        ours = {"menu_generation": "a", "saved_entry": "a", "next_entry": "", "trial_entry": "b", "trial_left": "3"}
+        yield grubenv.render(ours, path=_NAME)
+        for variables in drawn(dictionaries(names, values, max_size=8), random, 30):
+            with suppress(DiskError):
+                yield grubenv.render(variables, path=_NAME)
+
+    def examine(self, data: bytes) -> str:
+        # Most changes change the size, which GRUB and we insist on.
+        block = data[: grubenv.SIZE].ljust(grubenv.SIZE, b"#") if len(data) % 8 else data
+        variables = grubenv.parse(block, path=_NAME)
+        state = switching.from_variables(variables)
+        settled = switching.from_variables(switching.to_variables(state, variables))
+        assert settled.boots_next == state.boots_next
+        assert switching.from_variables(switching.to_variables(settled, variables)) == settled
+        again = grubenv.parse(grubenv.render(variables, path=_NAME), path=_NAME)
+        assert again == variables
+        assert list(again) == list(variables)
+        if sampled(data, _ONE_IN):
+            self._ask_grub(grubenv.render(variables, path=_NAME), variables)
+        return f"{min(len(variables), 3)} variables"
+
+    def _ask_grub(self, block: bytes, variables: dict[str, str]) -> None:
+        with tempfile.NamedTemporaryFile() as file:
+            Path(file.name).write_bytes(block)
+            said = subprocess.run(["grub-editenv", file.name, "list"], check=True, capture_output=True).stdout
+        expected = "".join(f"{name}={value}\n" for name, value in variables.items())
+        if "\0" not in expected:
+            assert said == expected.encode(errors="surrogateescape")
+
+
+TARGET = _Grubenv()
