@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from zstandard import ZstdDecompressor, get_frame_parameters
+from zstandard import CONTENTSIZE_UNKNOWN, ZstdDecompressor, get_frame_parameters
 
 from libironic_disk.units import KIB
 
@@ -34,6 +34,8 @@ class ZstdFrame:
         self._header = b""
         self._in_blocks = self._skipped = self._checksum = self._last = False
         self._left = 0
+        self._size: int | None = None
+        self._unpacked_size = 0
 
     @property
     def eof(self) -> bool:
@@ -73,6 +75,8 @@ class ZstdFrame:
         unpacked = b"" if self._skipped else self._decompressor.decompress(piece)
         if self.eof and not self._skipped and not self._decompressor.eof:
             raise ValueError("the frame goes on behind its last block")
+        self._unpacked_size += len(unpacked)
+        self._check_size()
         return unpacked
 
     def _read_header(self) -> None:
@@ -110,6 +114,7 @@ class ZstdFrame:
         if parameters.window_size > self._memory_limit:
             raise WindowTooLarge
         self._checksum = parameters.has_checksum
+        self._size = None if parameters.content_size == CONTENTSIZE_UNKNOWN else parameters.content_size
         self._decompressor.decompress(header)
         self._in_blocks = True
 
@@ -122,3 +127,9 @@ class ZstdFrame:
         self._last = bool(value & 1)
         self._left = (1 if repeated else size) + (4 if self._last and self._checksum else 0)
         self._decompressor.decompress(header)
+        self._check_size()
+
+    def _check_size(self) -> None:
+        """Compare the frame's size with what its header says; zstd doesn't in a stream whose last block is empty."""
+        if self._last and not self._left and self._size not in (None, self._unpacked_size):
+            raise ValueError(f"a frame of {self._size} bytes has {self._unpacked_size}")

@@ -259,3 +259,16 @@ def test_pushing_too_early_is_a_mistake() -> None:
     assert decompressor.pull(1)
     with pytest.raises(ValueError, match="left"):
         decompressor.push(b"more")
+
+
+@pytest.mark.parametrize("checked", [False, True])
+def test_a_zstd_frame_that_lost_its_blocks_but_for_an_empty_last_one_is_damaged(checked: bool) -> None:
+    """A stream decoder takes it for whole: its header says 230 bytes, its last block and the checksum are of none."""
+    checksum = bytes.fromhex("99e9d851") if checked else b""
+    short = b"\x28\xb5\x2f\xfd" + bytes([0x24 if checked else 0x20, 230]) + b"\1\0\0" + checksum
+    assert zstandard.get_frame_parameters(short).content_size == 230
+    said = subprocess.run(["zstd", "-dc"], input=short, capture_output=True, check=False)
+    assert said.returncode
+    for pushed in (1, 1000):
+        with pytest.raises(ImageDamaged, match="a frame of 230 bytes has 0"):
+            unpack(short, Compression.ZSTD, pushed=pushed)
