@@ -11,6 +11,7 @@ from cattrs.strategies import configure_tagged_union
 from cattrs.v import format_exception
 
 from libironic_disk.errors import DocumentInvalid
+from libironic_disk.pure.disks.encoding import problems_of
 from libironic_disk.pure.disks.layout import Layout
 from libironic_disk.pure.disks.planning import Plan
 from libironic_disk.pure.disks.sizes import Exact, Percent, Remaining, Size
@@ -45,9 +46,12 @@ def plan_from_json(text: str) -> Plan:
     """Read a plan back, to be applied as if it had just been made.
 
     Raises:
-        DocumentInvalid: it isn't one; every defect with its path.
+        DocumentInvalid: it isn't one; every defect with its path. Or there is no table that it could become.
     """
-    return _load(text, "plan", PLAN_VERSION, Plan)
+    plan = _load(text, "plan", PLAN_VERSION, Plan)
+    if problems := tuple(problems_of(plan)):
+        raise DocumentInvalid(kind="plan", problems=problems)
+    return plan
 
 
 def _converter() -> cattrs.Converter:

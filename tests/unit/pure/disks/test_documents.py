@@ -222,3 +222,31 @@ def test_what_is_wrong_in_a_plan_is_told_with_its_path(change: Callable[[JSON], 
         plan_from_json(json.dumps(document))
     (problem,) = error.value.problems
     assert f" @ {path}" in problem
+
+
+@pytest.mark.parametrize("table", list(TableKind))
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (lambda plan: plan.update(disk_id="50%"), "the disk's "),
+        (lambda plan: plan.update(disk_id=plan["disk_id"].upper()), "the disk's "),
+        (lambda plan: plan.update(size=0), "a disk of 0 bytes with sectors of 512"),
+        (lambda plan: plan["topology"].update(sector_size=0), "with sectors of 0"),
+        (lambda plan: plan["topology"].update(sector_size=1 << 40), "with sectors of 1099511627776"),
+        (lambda plan: plan["partitions"][0].update(type_id="linux"), "partition 1 has the type 'linux'"),
+        (lambda plan: plan["partitions"][0].update(start=-(2**20)), "partition 1 is from -1048576"),
+        (lambda plan: plan["partitions"][0].update(start=2**70), "partition 1 is from 1180591620717411303424"),
+        (lambda plan: plan["partitions"][0].update(size=1000), "not a whole number of sectors"),
+        (lambda plan: plan["wipes"].append([5, 2]), "is from 5 to 2, on a disk of"),
+        (lambda plan: plan["partitions"][0].update(number=200), "partition"),
+    ],
+)
+def test_a_plan_that_no_table_can_be_made_of_is_refused(
+    table: TableKind, change: Callable[[JSON], object], problem: str
+) -> None:
+    """These came out of applying the plan, and not as errors of this package, or when the disk was already wiped."""
+    document = json.loads(plan_to_json(plan_for(Layout(table=table, partitions=(swap(mib(64)), root())), blank(GIB))))
+    change(document["plan"])
+    with pytest.raises(DocumentInvalid) as error:
+        plan_from_json(json.dumps(document))
+    assert problem in error.value.problems[0]
