@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import resource
 import sys
 import tempfile
 import traceback
@@ -40,6 +41,7 @@ SLOWEST_SECONDS = 30
 NO_LIMIT = 0
 
 _BROKEN = 70
+_MOST_MEMORY = 6 * 1024**3
 _MEMORY = Path("/dev/shm")
 
 Scramble = Callable[[bytes, int], bytes]
@@ -138,6 +140,8 @@ def _ended(work: Callable[[], None]) -> int:
     child = os.fork()
     if not child:
         try:
+            # A change that makes inputs grow without end must not take the machine with it.
+            resource.setrlimit(resource.RLIMIT_AS, (_MOST_MEMORY, resource.RLIM_INFINITY))
             work()
         except SystemExit:
             pass  # it was said before what was found

@@ -9,6 +9,8 @@ from tests.fuzz.engine import Scramble
 from tests.fuzz.plain import Plain
 
 _NEST = 150
+_LARGEST_COPY = 2000
+_LONGEST = 24 * 1024
 _VALUES: tuple[object, ...] = (
     *(None, True, False, 0, 1, -1, 2**31, 2**63, 10**400, 1.5, 1e300, "", "x", "/", "\ud800", "\0", "a\nb", "1e999"),
     *([], [[]], {}, {"a": 1}, [None] * 20, "x" * 3000, "0x83", "50%", "remaining"),
@@ -32,9 +34,10 @@ class Json(Plain):
         for _ in range(random.choice([1, 1, 2, 5])):
             document = _changed(document, random)
         try:
-            return json.dumps(document, indent=random.choice([None, 2])).encode()
+            changed = json.dumps(document, indent=random.choice([None, 2])).encode()
         except (ValueError, RecursionError):
             return data
+        return changed if len(changed) <= _LONGEST else data
 
 
 def _changed(document: object, random: Random) -> object:
@@ -50,9 +53,9 @@ def _changed(document: object, random: Random) -> object:
         case 1 if isinstance(holder, dict):
             holder[random.choice(["x", "", "\ud800", "version", *map(str, holder)])] = random.choice(_VALUES)
         case 1 if isinstance(holder, list):
-            holder.insert(random.randrange(len(holder) + 1), json.loads(json.dumps(value)))
+            holder.insert(random.randrange(len(holder) + 1), _copied(value))
         case 2:
-            holder[key] = json.loads(json.dumps(other[its_key]))  # type: ignore[index]
+            holder[key] = _copied(other[its_key])  # type: ignore[index]
         case 3 if isinstance(value, int) and not isinstance(value, bool):
             holder[key] = value + random.choice([1, -1, 512, -512, 2**20, -(2**20), value])  # type: ignore[index]
         case 4 if isinstance(value, str):
@@ -62,6 +65,11 @@ def _changed(document: object, random: Random) -> object:
         case _:
             holder[key] = random.choice(_VALUES)  # type: ignore[index]
     return document
+
+
+def _copied(value: object) -> object:
+    text = json.dumps(value)
+    return json.loads(text) if len(text) <= _LARGEST_COPY else None
 
 
 def _text_near(text: str, random: Random) -> str:
