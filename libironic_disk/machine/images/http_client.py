@@ -219,6 +219,7 @@ class Body:
 
 
 def _retry_after(response: urllib3.BaseHTTPResponse) -> float:
-    with suppress(HTTPError):
+    # A number may have thousands of digits, and a date any year.
+    with suppress(HTTPError, ValueError, OverflowError):
         return urllib3.Retry().parse_retry_after(response.headers.get("Retry-After", "0"))
     return 0.0

@@ -120,5 +120,5 @@ def _is_past(modified: str | None, now: str | None) -> bool:
     """Whether the server's clock had left the second of a change; RFC 9110 section 8.8.2.2."""
     try:
         return bool(modified and now) and parsedate_to_datetime(str(modified)) < parsedate_to_datetime(str(now))
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return False

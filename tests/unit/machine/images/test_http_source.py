@@ -216,6 +216,24 @@ def test_a_server_that_asks_for_time_gets_it(server: WebServer) -> None:
     assert 1 <= time.monotonic() - began < 3
 
 
+@pytest.mark.parametrize("value", ["9" * 5000, "Wed, 01 Jan 20222222222220 00:00:00 GMT"])
+def test_a_time_to_wait_that_is_none_is_no_wait(server: WebServer, value: str) -> None:
+    """Python's own errors for too many digits and for a year that no date has came out of reading."""
+    answers = iter([lambda request: answer(request, 503, Retry_After=value)])
+    bad = ImageServer(server=server, body=BODY)
+    then = server.pages[bad.path]
+    server.pages[bad.path] = lambda request: next(answers, then)(request)
+    assert look(bad).size == len(BODY)
+
+
+@pytest.mark.parametrize("year", ["20222222222220", "99999", "x"])
+def test_a_date_that_is_none_proves_nothing(server: WebServer, year: str) -> None:
+    dated = ImageServer(server=server, body=BODY, etag=None, modified=f"Wed, 01 Jan {year} 00:00:00 GMT")
+    image = look(dated)
+    assert not image.random_access
+    assert read(image) == BODY
+
+
 @pytest.mark.parametrize("kind", [Kind.CHANGED, Kind.WRONG_TOTAL, Kind.REFUSED_AND_SHORTER])
 @pytest.mark.parametrize("dropped", [0, 10_000])
 def test_a_changed_image_is_final(server: WebServer, kind: Kind, dropped: int) -> None:
