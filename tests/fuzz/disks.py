@@ -126,7 +126,7 @@ def _header(draft: _Draft) -> None:
     lba = draft.random.choice([1, 1, disk.size // size - 1])
     name = draft.random.choice(sorted(HEADER_FIELDS))
     form = HEADER_FIELDS[name][1]
-    if lba < 1 or not disk.read(lba * size, 8) == MAGIC:
+    if lba < 1 or disk.read(lba * size, 8) != MAGIC:
         return
     if form == "16s":
         forge_header(disk, lba, size, **{name: draft.random.randbytes(16)})
@@ -192,7 +192,7 @@ def _bytes(draft: _Draft) -> None:
 
 def _moved(draft: _Draft) -> None:
     if draft.disk.extents:
-        offset, data = draft.random.choice(draft.disk.extents)
+        _, data = draft.random.choice(draft.disk.extents)
         draft.disk.write(draft.lba() * draft.case.sector_size, data[: draft.random.choice([512, 4096, 16 * KIB])])
 
 

@@ -6,6 +6,7 @@ import json
 from random import Random
 
 from tests.fuzz.engine import Scramble
+from tests.fuzz.mutations import words_of
 from tests.fuzz.plain import Plain
 
 _NEST = 150
@@ -20,8 +21,8 @@ _VALUES: tuple[object, ...] = (
 class Json(Plain):
     """A target whose inputs are JSON documents."""
 
-    words = tuple(
-        b'{|}|[|]|,|:|"|null|true|NaN|-Infinity|1e999|0|-|\\ud800|\\u0000|\\|\xff|\xe2\x80\xa8|[[[[[[[['.split(b"|")
+    words = words_of(
+        b'{|}|[|]|,|:|"|null|true|NaN|-Infinity|1e999|0|-|\\ud800|\\u0000|\\|\xff|\xe2\x80\xa8|[[[[[[[[',
     )
 
     def mutate(self, data: bytes, random: Random, scramble: Scramble) -> bytes:
@@ -43,7 +44,7 @@ class Json(Plain):
 def _changed(document: object, random: Random) -> object:
     places = _places(document)
     if not places:
-        return random.choice(_VALUES)
+        return _copied(random.choice(_VALUES))
     holder, key = random.choice(places)
     value = holder[key]  # type: ignore[index]
     other, its_key = random.choice(places)
@@ -51,7 +52,7 @@ def _changed(document: object, random: Random) -> object:
         case 0:
             del holder[key]  # type: ignore[attr-defined]
         case 1 if isinstance(holder, dict):
-            holder[random.choice(["x", "", "\ud800", "version", *map(str, holder)])] = random.choice(_VALUES)
+            holder[random.choice(["x", "", "\ud800", "version", *map(str, holder)])] = _copied(random.choice(_VALUES))
         case 1 if isinstance(holder, list):
             holder.insert(random.randrange(len(holder) + 1), _copied(value))
         case 2:
@@ -63,7 +64,7 @@ def _changed(document: object, random: Random) -> object:
         case 5 if random.random() < 0.05:
             holder[key] = _nested(random.randint(1, _NEST))  # type: ignore[index]
         case _:
-            holder[key] = random.choice(_VALUES)  # type: ignore[index]
+            holder[key] = _copied(random.choice(_VALUES))  # type: ignore[index]
     return document
 
 

@@ -40,6 +40,11 @@ class Draft:
         return bytes(self.data).split(b"\n")
 
 
+def words_of(*rows: bytes) -> tuple[bytes, ...]:
+    """Return the words of rows in which ``|`` stands between them."""
+    return tuple(word for row in rows for word in row.split(b"|"))
+
+
 def mutated(data: bytes, random: Random, scramble: Scramble, *, words: Sequence[bytes], fixed: bool = False) -> bytes:
     """Change bytes in one to several ways.
 

@@ -7,6 +7,7 @@ from random import Random
 
 from libironic_disk.pure.boot import bootcsv
 from libironic_disk.pure.boot.bootcsv import BootCsv, CsvLoader
+from tests.fuzz.mutations import words_of
 from tests.fuzz.plain import Plain, repeated
 
 _LINES = (
@@ -17,10 +18,9 @@ _LINES = (
 
 
 class _BootCsv(Plain):
-    words = tuple(
-        b",|\n|\r|\r\n|\0|,\0|\0,|\n\0|\xff\xfe|\xfe\xff|\xef\xbb\xbf|..|\\|/|a.efi|\xd8\x00|\xc3\xa9|\xe2\x80\xa8|\x07".split(
-            b"|"
-        )
+    words = words_of(
+        b",|\n|\r|\r\n|\0|,\0|\0,|\n\0|\xff\xfe|\xfe\xff|\xef\xbb\xbf|..|\\|/|a.efi|\xd8\x00|\xc3\xa9",
+        b"\xe2\x80\xa8|\x07",
     )
 
     def seeds(self, random: Random) -> Iterator[bytes]:

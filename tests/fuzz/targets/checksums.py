@@ -8,6 +8,7 @@ from random import Random
 
 from libironic_disk.errors import ChecksumInvalid
 from libironic_disk.pure.images.checksums import Algorithm, Checksum, find_checksum, parse_checksum
+from tests.fuzz.mutations import words_of
 from tests.fuzz.plain import Plain, repeated
 
 _NAME = "images/disk.img"
@@ -31,11 +32,11 @@ def _line(random: Random) -> str:
 
 class _Checksums(Plain):
     refusals = (ChecksumInvalid,)
-    words = tuple(
-        b"\n|  | *|\t|\\|\\n|\\\\|disk.img|images/|./|/| = |(|) = |SHA256 (|MD5|sha512:|SHA2-256(|\r|\xef\xbb\xbf|\xff|\xe2\x80\xa8".split(
-            b"|"
-        )
-    ) + tuple(hashlib.new(each, b"x").hexdigest().encode() for each in Algorithm)
+    words = words_of(
+        b"\n|  | *|\t|\\|\\n|\\\\|disk.img|images/|./|/| = |(|) = |SHA256 (|MD5|sha512:|SHA2-256(|\r",
+        b"\xef\xbb\xbf|\xff|\xe2\x80\xa8",
+        *(hashlib.new(each, b"x").hexdigest().encode() for each in Algorithm),
+    )
 
     def seeds(self, random: Random) -> Iterator[bytes]:
         return repeated(lambda: "".join(f"{_line(random)}\n" for _ in range(random.randint(1, 8))).encode())

@@ -7,6 +7,7 @@ from random import Random
 
 from libironic_disk.pure.boot import efientries
 from libironic_disk.pure.boot.efientries import Changes, Entries, Entry, Loader, Wanted
+from tests.fuzz.mutations import words_of
 from tests.fuzz.plain import Plain
 
 ESP = "103d52ca-ae12-d74b-bcfa-2cf7bddff8c4"
@@ -33,10 +34,12 @@ MirroredPercentageAbove4G: 0.00
 
 
 class _EfiEntries(Plain):
-    words = tuple(
-        b"\n|\t|Boot0001* |Boot000A  |Boot0001|BootOrder: 0001,0002\n|HD(1,GPT,|HD(1,MBR,0x1,|,0x800,0x20000)/|File(\\|)|\\|.efi"
-        b"|    data: |5c 00 |Fedora|debian|\\EFI\\fedora\\shimx64.efi|(|*|\xff|\r|\xe2\x80\xa8|\xd9\xa1".split(b"|")
-    ) + (ESP.encode(),)
+    words = words_of(
+        b"\n|\t|Boot0001* |Boot000A  |Boot0001|BootOrder: 0001,0002\n|HD(1,GPT,|HD(1,MBR,0x1,",
+        b",0x800,0x20000)/|File(\\|)|\\|.efi",
+        b"    data: |5c 00 |Fedora|debian|\\EFI\\fedora\\shimx64.efi|(|*|\xff|\r|\xe2\x80\xa8|\xd9\xa1",
+        ESP.encode(),
+    )
 
     def seeds(self, random: Random) -> Iterator[bytes]:
         yield _SEED.encode()

@@ -7,6 +7,7 @@ from random import Random
 
 from libironic_disk.pure.boot import fstab
 from libironic_disk.pure.boot.fstab import Line, Other
+from tests.fuzz.mutations import words_of
 from tests.fuzz.plain import Plain, drawn, sampled, text_of
 from tests.unit.pure.boot.test_fstab import OURS, ROOT, as_findmnt_reads, fields
 
@@ -24,10 +25,12 @@ server:/export /mnt nfs ro
 
 
 class _Fstab(Plain):
-    words = tuple(
-        b' |\t|\n|\r\n|#|\\040|\\012|\\134|\\|UUID=|LABEL=|PARTUUID=|/dev/disk/by-id/|/dev/|none|swap|/|//|/./|..|0|"|,|\xff|\0'
-        b"|\xc3\xa9|\\303\\251|99999999999|\xe2\x80\xa8|\xc2\xa0".split(b"|")
-    ) + (ROOT.encode(),)
+    words = words_of(
+        b" |\t|\n|\r\n|#|\\040|\\012|\\134|\\|UUID=|LABEL=|PARTUUID=|/dev/disk/by-id/|/dev/|none|swap|/",
+        b'//|/./|..|0|"|,|\xff|\0',
+        b"\xc3\xa9|\\303\\251|99999999999|\xe2\x80\xa8|\xc2\xa0",
+        ROOT.encode(),
+    )
 
     def seeds(self, random: Random) -> Iterator[bytes]:
         yield _SEED.encode()

@@ -24,6 +24,7 @@ from libironic_disk.machine.images.http_source import HttpImage, http_image
 from libironic_disk.pure.ranges import ByteRange
 from libironic_disk.units import KIB, MIB
 from tests.fuzz.engine import Scramble
+from tests.fuzz.mutations import words_of
 from tests.fuzz.plain import Plain, repeated
 
 _BETWEEN = b"\n-----\n"
@@ -77,14 +78,17 @@ class _Http(Plain):
     refusals = (SourceFailed,)
     seconds = (2.0, 20e-6)
     memory = 24 * MIB
-    words = tuple(
-        b"HTTP/1.1 200 OK\r\n|HTTP/1.1 206 Partial Content\r\n|HTTP/1.0 |HTTP/1.1 302 x\r\n|HTTP/1.1 416 x\r\n|HTTP/1.1 503 x\r\n|HTTP/1.1 100 Continue\r\n\r\n"
-        b"|Content-Length: |Content-Range: bytes |0-63/512|64-511/512|bytes */512|Transfer-Encoding: chunked\r\n|200\r\n|\r\n0\r\n\r\n|0\r\n\r\n"
-        b'|Location: |http://other.example/|https://images.example/|//other.example|/x|http://[|http://images.example:0/|ETag: "one"\r\n|W/"one"'
-        b"|Content-Encoding: gzip\r\n|Retry-After: |Last-Modified: |\r\n|\r\n\r\n|;ext=1|-1|99999999999999999999|0x10|+5|\xff|\0|\r| ".split(
-            b"|"
-        )
-    ) + (_BETWEEN,)
+    words = words_of(
+        b"HTTP/1.1 200 OK\r\n|HTTP/1.1 206 Partial Content\r\n|HTTP/1.0 |HTTP/1.1 302 x\r\n",
+        b"HTTP/1.1 416 x\r\n|HTTP/1.1 503 x\r\n|HTTP/1.1 100 Continue\r\n\r\n",
+        b"Content-Length: |Content-Range: bytes |0-63/512|64-511/512|bytes */512",
+        b"Transfer-Encoding: chunked\r\n|200\r\n|\r\n0\r\n\r\n|0\r\n\r\n",
+        b"Location: |http://other.example/|https://images.example/|//other.example|/x|http://[",
+        b'http://images.example:0/|ETag: "one"\r\n|W/"one"',
+        b"Content-Encoding: gzip\r\n|Retry-After: |Last-Modified: |\r\n|\r\n\r\n|;ext=1|-1",
+        b"99999999999999999999|0x10|+5|\xff|\0|\r| ",
+        _BETWEEN,
+    )
 
     def seeds(self, random: Random) -> Iterator[bytes]:
         return repeated(lambda: _BETWEEN.join(_answers(random)))

@@ -10,6 +10,7 @@ from libironic_disk.pure.boot import imagemenu
 from libironic_disk.pure.boot.kernelparams import KernelParameters
 from libironic_disk.pure.boot.osrelease import pretty_name
 from libironic_disk.pure.boot.references import replace_uuid
+from tests.fuzz.mutations import words_of
 from tests.fuzz.plain import Plain
 from tests.fuzz.targets.menus import ENVIRONMENT, UUID, check_own, rendered
 
@@ -27,10 +28,12 @@ _OTHER = "c7a9b1a4-6c45-4a94-a2b6-1f4c1e0d9d3f"
 
 class _LoaderEntries(Plain):
     refusals = (KernelParametersInvalid,)
-    words = tuple(
-        b'title |version |linux |initrd |options |efi |devicetree |architecture |#|\n|\r\n| |\t|"|\\|$kernelopts|${odd}|$'
-        b"|PRETTY_NAME=|'|root=|--|\xff|\xe2\x80\xa8|\0".split(b"|")
-    ) + (UUID.encode(),)
+    words = words_of(
+        b'title |version |linux |initrd |options |efi |devicetree |architecture |#|\n|\r\n| |\t|"|\\',
+        b"$kernelopts|${odd}|$",
+        b"PRETTY_NAME=|'|root=|--|\xff|\xe2\x80\xa8|\0",
+        UUID.encode(),
+    )
 
     def seeds(self, random: Random) -> Iterator[bytes]:
         yield from (_SEED.encode(), _RELEASE.encode(), b'quiet dyndbg="file foo +p" -- x')

@@ -15,6 +15,7 @@ from libironic_disk.pure.boot import grubcfg, imagemenu
 from libironic_disk.pure.boot.grubcfg import Menu, MenuEntry
 from libironic_disk.pure.boot.imagemenu import ImageEntry, own_parameters
 from libironic_disk.pure.boot.kernelparams import KernelParameters
+from tests.fuzz.mutations import words_of
 from tests.fuzz.plain import Plain, sampled
 from tests.unit.pure.boot.test_imagemenu import DEBIAN, SUSE
 
@@ -61,10 +62,12 @@ def rendered(entries: tuple[ImageEntry, ...]) -> tuple[str, list[ImageEntry]]:
 
 
 class _Menus(Plain):
-    words = tuple(
-        b"menuentry|submenu|set |linux|linux16|linuxefi|initrd|initrdefi| {\n|}\n|'|\"|\\|\\\n|$|${a}|$kernelopts|$odd|#|;"
-        b"|&&|if [ |fi|root=UUID=1|--class|=|set a=$a$a\n|GRUB_CMDLINE_LINUX|GRUB_CMDLINE_LINUX_DEFAULT+=|export |\xff"
-        b"|\xe2\x80\xa8|\r\n|\0".split(b"|")
+    words = words_of(
+        b"menuentry|submenu|set |linux|linux16|linuxefi|initrd|initrdefi| {\n|}\n|'|\"|\\|\\\n|$|${a}",
+        b"$kernelopts|$odd|#|;",
+        b"&&|if [ |fi|root=UUID=1|--class|=|set a=$a$a\n|GRUB_CMDLINE_LINUX|GRUB_CMDLINE_LINUX_DEFAULT+=",
+        b"export |\xff",
+        b"\xe2\x80\xa8|\r\n|\0",
     )
 
     def seeds(self, random: Random) -> Iterator[bytes]:

@@ -63,7 +63,8 @@ class _WholeDisks(OfDisks):
         ):
             said = output("sgdisk", "--verify", after.save(Path(self._directory.name, "disk")))
             assert "No problems found" in said, said
-        return f"{table.kind}, {'a drive' if done.drive_is_new else 'no new drive'}, {'grown' if done.grown else 'as large'}"
+        drive, size_now = ("a drive" if done.drive_is_new else "no new drive"), ("grown" if done.grown else "as large")
+        return f"{table.kind}, {drive}, {size_now}"
 
     def _seen(self, disk: Disk, size: int) -> FoundTable | None:
         return read_table(disk.read, device=DEVICE, disk_size=disk.size, sector_size=size)
