@@ -58,8 +58,8 @@ test-machine: venv ## all tests on disks in the test machine: Debian's own kerne
 	$(PYTEST) --inside tests/loopdevices tests/machines/inside
 
 fuzz: PROFILES += test
-fuzz: venv ## look for inputs that a decoder reads wrongly: make fuzz SECONDS=600
-	$(SUDO) $(BIN)/python -m tests.fuzz qcow2 --seconds $(SECONDS)
+fuzz: venv ## look for inputs that are read wrongly: make fuzz TARGET="tables http" SECONDS=600; all in turn by default
+	$(SUDO) $(BIN)/python -m tests.fuzz $(TARGET) --seconds $(SECONDS)
 
 bench: PROFILES += bench test
 bench: venv ## the benchmarks, next to others' programs
