@@ -31,24 +31,36 @@ def parse(block: bytes, *, path: str) -> dict[str, str]:
 
 
 def _variables(body: str) -> Iterable[tuple[str, str]]:
-    for line in _lines(body):
-        name, separator, value = line.partition("=")
-        if separator and not name.startswith("#"):
-            yield name, value
+    """Yield them as GRUB reads them.
+
+    A name is whatever stands before the next ``=``, line ends and backslashes too. A value has to end with its line.
+    """
+    at = 0
+    while at < len(body):
+        line = at
+        if body[at] != "#":
+            line = body.find("=", at) + 1
+            if not line:
+                return
+        pieces = [*_pieces(body, line)]
+        end = line + sum(map(len, pieces))
+        if body[at] != "#":
+            if end >= len(body):
+                return
+            yield body[at : line - 1], "".join(map(_unescaped, pieces))
+        at = end + 1
 
 
-def _lines(text: str) -> Iterable[str]:
-    """Split at line ends; a backslash takes the character behind it as it is, a line end too."""
-    line: list[str] = []
-    characters = iter(text)
-    for character in characters:
-        if character == "\\":
-            line.append(next(characters, ""))
-        elif character == "\n":
-            yield "".join(line)
-            line = []
-        else:
-            line.append(character)
+def _pieces(text: str, at: int) -> Iterable[str]:
+    """Yield the rest of a line; a backslash takes the character behind it with it, a line end too."""
+    while at < len(text) and text[at] != "\n":
+        piece = text[at : at + 2] if text[at] == "\\" else text[at]
+        yield piece
+        at += len(piece)
+
+
+def _unescaped(piece: str) -> str:
+    return piece[1:] if piece.startswith("\\") else piece
 
 
 def render(variables: Mapping[str, str], *, path: str) -> bytes:

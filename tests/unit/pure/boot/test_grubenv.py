@@ -64,3 +64,25 @@ def test_a_block_of_another_size_is_damaged(size: int) -> None:
 def test_more_than_it_holds_is_refused() -> None:
     with pytest.raises(MultibootDamaged, match="no room"):
         grubenv.render({"a": "x" * 1000}, path="x")
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        ("no separator\nsaved_entry=b\n", {"no separator\nsaved_entry": "b"}),
+        ("a\\b=1\n", {"a\\b": "1"}),
+        ("a=1\n#b=2\n\nc=3\n", {"a": "1", "\nc": "3"}),
+        ("a=1\\\nb=2\nc=3", {"a": "1\nb=2"}),
+        ("a=\n=b\nend", {"a": "", "": "b"}),
+    ],
+)
+def test_odd_lines_are_read_as_grub_reads_them(tmp_path: Path, lines: str, expected: dict[str, str]) -> None:
+    """A name is whatever stands before the next "=": a line without one hides the next, and an open value the rest."""
+    block = ("# GRUB Environment Block\n" + lines).encode().ljust(grubenv.SIZE, b"#")
+    path = tmp_path / "grubenv"
+    path.write_bytes(block)
+    said = subprocess.run(["grub-editenv", str(path), "list"], check=True, capture_output=True, text=True).stdout
+    assert said == "".join(f"{name}={value}\n" for name, value in expected.items())
+    found = grubenv.parse(block, path="grubenv")
+    assert found == expected
+    assert grubenv.parse(grubenv.render(found, path="grubenv"), path="grubenv") == found
