@@ -1,10 +1,10 @@
-"""GRUB's environment block: a block that is read is written again with the same variables, and GRUB reads those too."""
+"""GRUB's environment block: GRUB reads the same variables of it, and of the block that they are written into again."""
 
 from __future__ import annotations
 
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from random import Random
@@ -16,7 +16,7 @@ from libironic_disk.pure.boot import grubenv, switching
 from tests.fuzz.plain import Plain, drawn, sampled
 from tests.unit.pure.boot.test_grubenv import names, values
 
-_ONE_IN = 100
+_ONE_IN = 30
 _NAME = "grubenv"
 
 
@@ -51,9 +51,9 @@ class _Grubenv(Plain):
         assert settled.boots_next == state.boots_next
         assert switching.from_variables(switching.to_variables(settled, variables)) == settled
         again = grubenv.parse(grubenv.render(variables, path=_NAME), path=_NAME)
-        assert again == variables
-        assert list(again) == list(variables)
+        assert _listed(again) == _listed(variables)
         if sampled(data, _ONE_IN):
+            self._ask_grub(block, variables)
             self._ask_grub(grubenv.render(variables, path=_NAME), variables)
         return f"{min(len(variables), 3)} variables"
 
@@ -61,9 +61,15 @@ class _Grubenv(Plain):
         with tempfile.NamedTemporaryFile() as file:
             Path(file.name).write_bytes(block)
             said = subprocess.run(["grub-editenv", file.name, "list"], check=True, capture_output=True).stdout
-        expected = "".join(f"{name}={value}\n" for name, value in variables.items())
-        if "\0" not in expected:
-            assert said == expected.encode(errors="surrogateescape")
+        expected = _listed(variables)
+        # It prints up to a NUL, and a name that is there twice it prints twice.
+        if b"\0" not in expected and said.count(b"=") == expected.count(b"="):
+            assert said == expected
+
+
+def _listed(variables: Mapping[str, str]) -> bytes:
+    # A character that a backslash parted comes together without it: only its bytes are the same.
+    return "".join(f"{name}={value}\n" for name, value in variables.items()).encode(errors="surrogateescape")
 
 
 TARGET = _Grubenv()
