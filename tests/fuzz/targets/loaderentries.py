@@ -14,7 +14,7 @@ from tests.fuzz.mutations import words_of
 from tests.fuzz.plain import Plain
 from tests.fuzz.targets.menus import ENVIRONMENT, UUID, check_own, rendered
 
-_SEED = f"""\
+SEED = f"""\
 title Fedora Linux (6.5) 39
 version 6.5.0
 linux /vmlinuz-6.5.0
@@ -36,9 +36,9 @@ class _LoaderEntries(Plain):
     )
 
     def seeds(self, random: Random) -> Iterator[bytes]:
-        yield from (_SEED.encode(), _RELEASE.encode(), b'quiet dyndbg="file foo +p" -- x')
+        yield from (SEED.encode(), _RELEASE.encode(), b'quiet dyndbg="file foo +p" -- x')
         while True:
-            lines = [*_SEED.splitlines(keepends=True), *_RELEASE.splitlines(keepends=True)]
+            lines = [*SEED.splitlines(keepends=True), *_RELEASE.splitlines(keepends=True)]
             yield "".join(random.sample(lines, random.randint(1, len(lines)))).encode()
 
     def examine(self, data: bytes) -> str:
