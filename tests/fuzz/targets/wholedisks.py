@@ -57,6 +57,7 @@ class _WholeDisks(OfDisks):
         assert again is None or again.partitions == done.partitions or again.notes or done.drive_is_new
         if (
             table.kind is TableKind.GPT
+            and not before.problems
             and size == 512
             and disk.size < _LARGEST_FILE
             and sampled(case.packed(), _ONE_IN)
