@@ -33,7 +33,7 @@ INSTRUMENTED = (
 )
 SEEDS = 64
 LONGEST_INPUT = 64 * 1024
-SLOWEST_SECONDS = 30
+SLOWEST_SECONDS = 120
 """After this the engine itself ends an input, whatever hangs."""
 
 # libFuzzer asks getrusage, whose peak begins with the size of whoever started the process. Targets have limits of their

@@ -67,7 +67,7 @@ def test_every_target_is_tried_here() -> None:
     assert {path.stem for path in modules} - {"__init__", "planted", "qcow2"} == {*TARGETS}
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_no_input_of_any_target_gets_the_better_of_the_package(tmp_path: Path) -> None:
     for runs in sorted({runs for runs, _ in TARGETS.values()}):
         names = [name for name, (each, _) in TARGETS.items() if each == runs]
