@@ -12,22 +12,22 @@ TREE = Path(__file__).parent.parent.parent
 _FOUND = 77  # libFuzzer's exit status
 # How many inputs of each target are tried here, and what has to become of some of them: else it tries nothing.
 TARGETS = {
-    "bootcsv": (1500, ("0 loaders", "3 loaders")),
-    "bootinfo": (1500, ("boot info", "a menu's record", "DocumentInvalid")),
-    "checksums": (1500, ("sha256", "nothing", "ChecksumInvalid")),
-    "compression": (250, ("gzip", "xz", "zstd", "bzip2", "refused")),
-    "descriptions": (800, ("2 images", "refused")),
-    "drives": (250, ("iso9660, 3 files", "vfat, 3 files", "ConfigDriveInvalid")),
-    "efientries": (1500, ("0 kept", "1 kept", "1 removed")),
-    "fstab": (800, ("0 mounts", "3 mounts")),
-    "grubenv": (1500, ("3 variables", "MultibootDamaged")),
-    "http": (250, ("parts", "no parts", "SourceFailed", "ServerRefused")),
-    "loaderentries": (1500, ("a command line", "KernelParametersInvalid")),
-    "menus": (1500, ("0 entries", "1 entries", "3 entries")),
-    "plans": (800, ("a layout", "a plan", "DocumentInvalid")),
-    "superblocks": (250, ("a size", "no size")),
-    "tables": (800, ("gpt", "mbr", "none", "gpt with problems", "mbr with problems")),
-    "wholedisks": (800, ("a drive", "grown", "ImageRefused", "LayoutDoesNotFit", "TableLimit")),
+    "bootcsv": (1050, ("0 loaders", "3 loaders")),
+    "bootinfo": (1050, ("boot info", "a menu's record", "DocumentInvalid")),
+    "checksums": (1050, ("sha256", "nothing", "ChecksumInvalid")),
+    "compression": (130, ("gzip", "xz", "zstd", "bzip2", "refused")),
+    "descriptions": (520, ("2 images", "refused")),
+    "drives": (130, ("iso9660, 3 files", "vfat, 3 files", "ConfigDriveInvalid")),
+    "efientries": (1050, ("0 kept", "1 kept", "1 removed")),
+    "fstab": (520, ("0 mounts", "3 mounts")),
+    "grubenv": (1050, ("3 variables", "MultibootDamaged")),
+    "http": (130, ("parts", "no parts", "SourceFailed", "ServerRefused")),
+    "loaderentries": (1050, ("a command line", "KernelParametersInvalid")),
+    "menus": (1050, ("0 entries", "1 entries", "3 entries")),
+    "plans": (520, ("a layout", "a plan", "DocumentInvalid")),
+    "superblocks": (130, ("a size", "no size")),
+    "tables": (520, ("gpt", "mbr", "none", "gpt with problems", "mbr with problems")),
+    "wholedisks": (520, ("a drive", "grown", "ImageRefused", "LayoutDoesNotFit", "TableLimit")),
 }
 
 
