@@ -25,6 +25,8 @@ fields without parsing text::
     │   ├── EntryUnknown          no system is meant by a name, or several are
     │   ├── BootImpossible        firmware, table and disk can't boot together
     │   ├── KernelParametersInvalid  a kernel parameter that can't be passed on as it is
+    │   ├── LoaderConfigRefused  a boot loader's configuration that can't be changed as wished
+    │   ├── FatImageRefused      a file that can't be put into an image of a FAT file system
     │   └── ToolMissing           a program isn't installed; names its package
     ├── DeviceError               something about a disk
     │   ├── NotABlockDevice
@@ -364,6 +366,30 @@ class KernelParametersInvalid(RequestError):
 
     def _sentence(self) -> str:
         return f"kernel parameter {self.parameter!r} is refused: {self.reason}"
+
+
+@dataclass(kw_only=True, eq=False)
+class LoaderConfigRefused(RequestError):
+    """A boot loader's configuration can't be changed as wished, or isn't one; ``entry`` is the title of the entry."""
+
+    kind: str
+    entry: str
+    reason: str
+
+    def _sentence(self) -> str:
+        where = f", entry {self.entry!r}" if self.entry else ""
+        return f"configuration of kind {self.kind}{where}: {self.reason}"
+
+
+@dataclass(kw_only=True, eq=False)
+class FatImageRefused(RequestError):
+    """A file can't be put into an image of a FAT file system; nothing was changed."""
+
+    path: str
+    reason: str
+
+    def _sentence(self) -> str:
+        return f"{self.path} in the FAT image: {self.reason}"
 
 
 @dataclass(kw_only=True, eq=False)

@@ -23,12 +23,13 @@ from libironic_disk.machine.boot.grub_image import Platform
 from libironic_disk.machine.disks import sysfs
 from libironic_disk.machine.trees.mounts import mounted
 from libironic_disk.machine.trees.rootfs import RootDir
-from libironic_disk.pure.boot import grubcfg
+from libironic_disk.pure.boot import grubcfg, loadersyntax
 from libironic_disk.pure.boot.coreroom import HEAD, core_room
 from libironic_disk.pure.boot.efientries import Loader
 from libironic_disk.pure.boot.grubcfg import Menu, MenuEntry, SerialConsole
 from libironic_disk.pure.boot.grubembed import SECTOR, embed
 from libironic_disk.pure.boot.kernelparams import KernelParameters
+from libironic_disk.pure.boot.loadersyntax import LoaderSyntax
 from libironic_disk.pure.disks.facts import DiskKind
 from libironic_disk.pure.disks.layout import FileSystem
 from libironic_disk.pure.disks.planning import Plan
@@ -166,7 +167,8 @@ def plan_boot(
     architecture = as_word(Architecture, architecture, "architecture")
     table = as_word(TableKind, table, "table")
     parameters = kernel_parameters or KernelParameters()
-    grubcfg.check_parameters(parameters, limit=grubcfg.MAX_COMMAND_LINE - _OURS_ON_THE_COMMAND_LINE)
+    limit = loadersyntax.MAX_COMMAND_LINE - _OURS_ON_THE_COMMAND_LINE
+    loadersyntax.check(parameters, LoaderSyntax.GRUB, limit=limit)
     platform = _platform(device, firmware, architecture)
     process.require(grub_reading.TOOLS)
     room = None

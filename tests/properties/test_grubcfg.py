@@ -17,7 +17,8 @@ WORDS = (
     st.lists(SPECIAL | st.text(st.characters(codec="utf-8"), max_size=4), min_size=1, max_size=8)
     .map("".join)
     .map(lambda text: "".join(c for c in text if c.isprintable() and c not in "\"'\\"))
-    .filter(lambda word: bool(word.strip()))
+    # Where the kernel would split a word and GRUB puts no quotes, it is refused.
+    .filter(lambda word: bool(word.strip()) and (" " in word or b"\xa0" not in word.encode()))
 )
 
 

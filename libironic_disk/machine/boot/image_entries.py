@@ -19,10 +19,11 @@ from libironic_disk.machine.boot.grub_directory import Systems
 from libironic_disk.machine.disks import disk_io
 from libironic_disk.machine.trees.mounts import mount_point, mounted
 from libironic_disk.machine.trees.rootfs import RootDir
-from libironic_disk.pure.boot import grubcfg, multimenu
+from libironic_disk.pure.boot import loadersyntax, multimenu
 from libironic_disk.pure.boot.grubcfg import MenuEntry
 from libironic_disk.pure.boot.kernelparams import KernelParameters
 from libironic_disk.pure.boot.kernels import Kernel
+from libironic_disk.pure.boot.loadersyntax import LoaderSyntax
 from libironic_disk.pure.boot.menurecord import ImageRecord, Place, RecordedEntry
 from libironic_disk.pure.disks.layout import FileSystem
 
@@ -190,7 +191,7 @@ def _parameters(image: ImageRecord, kernel: Kernel, own: tuple[str, ...], entry_
     words.append(f"{multimenu.ENTRY_PARAMETER}={entry_id}")
     try:
         made = KernelParameters(words=tuple(words)) + given
-        grubcfg.check_parameters(made, limit=grubcfg.MAX_COMMAND_LINE - _GRUBS_OWN)
+        loadersyntax.check(made, LoaderSyntax.GRUB, limit=loadersyntax.MAX_COMMAND_LINE - _GRUBS_OWN)
     except KernelParametersInvalid:
         if not own:
             raise

@@ -11,14 +11,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from libironic_disk.errors import KernelParametersInvalid
+from libironic_disk.pure.boot import loadersyntax
 from libironic_disk.pure.boot.kernelparams import KernelParameters
+from libironic_disk.pure.boot.loadersyntax import LoaderSyntax, grub_quoted
 
 GRUB_DIRECTORY: Final = "/boot/grub"
 FIRST_LINE: Final = "# libironic_disk wrote this menu when the machine was deployed."
 """By which a menu of ours is known from one that came with the image."""
-MAX_COMMAND_LINE: Final = 2047
-"""Bytes of command line that the kernels of x86 and arm64 keep (COMMAND_LINE_SIZE, less the closing NUL)."""
 
 _ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+:~-]{0,199}")
 _UUID: Final = re.compile(r"[0-9A-Za-z-]{1,64}")
@@ -58,7 +57,7 @@ class MenuEntry:
             raise ValueError(f"{self.id!r} is no menu entry id: letters, digits and ._+:~- make one")
         if not _UUID.fullmatch(self.root_uuid):
             raise ValueError(f"{self.root_uuid!r} is no file system UUID")
-        check_parameters(self.parameters)
+        loadersyntax.check(self.parameters, LoaderSyntax.GRUB)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,26 +74,6 @@ class Menu:
         # GRUB boots its first entry, silently, when the default names none.
         if self.default not in ids or len(set(ids)) != len(ids):
             raise ValueError(f"menu ids must be unique and include the default {self.default!r}: {ids}")
-
-
-def check_parameters(parameters: KernelParameters, *, limit: int = MAX_COMMAND_LINE) -> None:
-    r"""Find what GRUB can't hand to a kernel unchanged: it puts a backslash before ``\`` and ``'`` (lib/cmdline.c).
-
-    Raises:
-        KernelParametersInvalid: for the first such parameter, or a command line of more than ``limit`` bytes.
-    """
-    for word in parameters.words:
-        if "\\" in word or "'" in word:
-            raise KernelParametersInvalid(parameter=word, reason="GRUB can't pass on a backslash or a single quote")
-    length = len(str(parameters).encode())
-    if length > limit:
-        reason = f"together they have {length} bytes, and the kernel would keep {limit} of them"
-        raise KernelParametersInvalid(parameter=str(parameters), reason=reason)
-
-
-def quote(text: str) -> str:
-    """Return ``text`` as one word of GRUB's script language."""
-    return "'" + text.replace("'", "'\\''") + "'"
 
 
 def title(text: str) -> str:
@@ -129,7 +108,7 @@ def render(menu: Menu) -> str:
 def _lines(menu: Menu) -> Iterator[str]:
     yield FIRST_LINE
     yield from terminal_lines(menu.serial)
-    yield f"set default={quote(menu.default)}"
+    yield f"set default={grub_quoted(menu.default)}"
     yield f"set timeout={menu.timeout}"
     for entry in menu.entries:
         yield ""
@@ -148,16 +127,16 @@ def terminal_lines(serial: SerialConsole | None) -> Iterator[str]:
 
 def entry_lines(entry: MenuEntry, *, variable: str = "") -> Iterator[str]:
     """Yield one entry; what ``variable`` holds when it is booted goes to the kernel too, split at spaces."""
-    yield f"menuentry {quote(title(entry.title))} --id {quote(entry.id)} {{"
+    yield f"menuentry {grub_quoted(title(entry.title))} --id {grub_quoted(entry.id)} {{"
     hint = ""
     if entry.volume:
         # GRUB loads these on its own only where its core holds them, and not every core does.
         yield f"  insmod {'lvm' if entry.volume.startswith('lvm/') else 'mdraid1x'}"
         hint = f"--hint={entry.volume} "
     yield f"  search --no-floppy --fs-uuid --set=root {hint}{entry.root_uuid}"
-    parameters = "".join(f" {quote(word)}" for word in entry.parameters.words)
-    extra = f" ${{{variable}}}" if variable else ""
-    yield f"  linux {quote(entry.kernel)}{parameters}{extra}"
+    parameters = loadersyntax.rendered(entry.parameters, LoaderSyntax.GRUB)
+    extra = f"${{{variable}}}" if variable else ""
+    yield "  " + " ".join(piece for piece in ("linux", grub_quoted(entry.kernel), parameters, extra) if piece)
     if entry.initrd:
-        yield f"  initrd {quote(entry.initrd)}"
+        yield f"  initrd {grub_quoted(entry.initrd)}"
     yield "}"

@@ -8,21 +8,26 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Final
 
 _TOKEN: Final = re.compile(
     r"""
-      (?P<blank>(?:[^\S\n]|\\\n)++)
+      (?P<blank>(?:[ \t\r]|\\\n|\\\r\n)+)
     | (?P<single>'[^']*+'?)
-    | (?P<double>"(?:[^"\\]|\\.)*+"?)
+    | \$?(?P<double>"(?:[^"\\]|\\.)*+"?)
     | \\(?P<escaped>.)
-    | \$(?:\{(?P<braced>\w++)\}|(?P<variable>\w++))
+    | \$(?:\{(?P<braced>\w++|[?#*@])\}|(?P<variable>\w++|[?#*@]))
     | (?P<end>[\n;{}&|<>])
-    | (?P<plain>[^\s'"\\$;{}&|<>]++|[\\$])
+    | (?P<plain>[^ \t\r\n'"\\$;{}&|<>]++|[\\$])
     """,
-    re.DOTALL | re.VERBOSE,
+    re.ASCII | re.DOTALL | re.VERBOSE,
 )
-_IN_DOUBLE_QUOTES: Final = re.compile(r'\\(?:\n|(?P<escaped>["\\$]))|\$(?:\{(?P<braced>\w+)\}|(?P<variable>\w+))')
+_IN_DOUBLE_QUOTES: Final = re.compile(
+    r'\\(?:\n|(?P<escaped>["\\$]))|\$(?:\{(?P<braced>\w+|[?#*@])\}|(?P<variable>\w+|[?#*@]))', re.ASCII
+)
+_SPACES: Final = re.compile(r"[ \t\r\n]+")
+_JOINED: Final = re.compile(r"\\\r?\n")
 _COMMENT: Final = re.compile(r"[^\n]*")
 _LONGEST_VALUE: Final = 1024
 _ROOM: Final = 1 << 20
@@ -45,7 +50,7 @@ class Variables:
 
     def value(self, match: re.Match[str]) -> str:
         """Return what a variable stands for, and the variable itself where nobody knows."""
-        name = match["braced"] or match["variable"]
+        name = name_of_variable(match)
         found = self._values.get(name)
         if found is None or len(found) > self._room:
             return match[0]
@@ -55,47 +60,97 @@ class Variables:
     def expanded(self, text: str) -> str:
         """Put values in the place of the variables in a text, and take the backslashes off, as in double quotes."""
         return _IN_DOUBLE_QUOTES.sub(
-            lambda match: self.value(match) if match["braced"] or match["variable"] else match["escaped"] or "", text
+            lambda match: self.value(match) if name_of_variable(match) else match["escaped"] or "", text
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceWord:
+    """A piece of a command without a blank outside of quotes, and where it is in the text.
+
+    Attributes:
+        start: where it begins.
+        end: where it ends.
+        words: what it stands for; several, or none, where it has a variable outside of quotes.
+        variables: the names of those in it.
+    """
+
+    start: int
+    end: int
+    words: tuple[str, ...]
+    variables: tuple[str, ...]
 
 
 class _Words:
     """The words of the command that is being read; a pair of quotes with nothing in it is a word too."""
 
-    __slots__ = ("_done", "_pieces")
+    __slots__ = ("_done", "_end", "_parts", "_pieces", "_start", "_variables")
 
     def __init__(self) -> None:
-        self._done: list[str] = []
+        self._done: list[SourceWord] = []
+        self._parts: list[str] = []
         self._pieces: list[str] = []
+        self._variables: list[str] = []
+        self._start = self._end = -1
 
     @property
     def inside(self) -> bool:
         """Whether what comes next belongs to a word that has begun."""
         return bool(self._pieces)
 
-    def add(self, text: str) -> None:
-        """Add to the word."""
-        self._pieces.append(text)
+    def take_token(self, token: re.Match[str], variables: Variables) -> None:
+        """Add a token to the word."""
+        if self._start < 0:
+            self._start = token.start()
+        self._end = token.end()
+        match token.lastgroup:
+            case "single":
+                self._pieces.append(token[0].strip("'"))
+            case "double":
+                inside = token["double"][1:].removesuffix('"')
+                self._variables += filter(None, map(name_of_variable, _IN_DOUBLE_QUOTES.finditer(inside)))
+                self._pieces.append(variables.expanded(inside))
+            case "escaped":
+                self._pieces.append(token["escaped"])
+            case "braced" | "variable":
+                self._variables.append(name_of_variable(token))
+                self._split(variables.value(token))
+            case _:
+                self._pieces.append(token[0])
 
-    def add_split(self, text: str) -> None:
+    def _split(self, text: str) -> None:
         """Add the value of a variable outside of quotes, whose spaces end words."""
-        for number, piece in enumerate(re.split(r"\s+", text)):
+        for number, piece in enumerate(_SPACES.split(text)):
             if number:
-                self.end()
+                self._end_part()
             if piece:
-                self.add(piece)
+                self._pieces.append(piece)
+
+    def _end_part(self) -> None:
+        if self._pieces:
+            self._parts.append("".join(self._pieces))
+            self._pieces = []
 
     def end(self) -> None:
         """End the word if one has begun."""
-        if self._pieces:
-            self._done.append("".join(self._pieces))
-            self._pieces = []
+        self._end_part()
+        if self._start >= 0:
+            self._done.append(
+                SourceWord(start=self._start, end=self._end, words=tuple(self._parts), variables=tuple(self._variables))
+            )
+        self._parts, self._variables = [], []
+        self._start = -1
 
-    def take(self) -> tuple[str, ...]:
+    def take(self) -> tuple[SourceWord, ...]:
         """End the command, and return its words."""
         self.end()
         words, self._done = tuple(self._done), []
         return words
+
+
+def name_of_variable(match: re.Match[str]) -> str:
+    """Return the name of the variable that a token is, or nothing."""
+    return match["braced"] or match["variable"] or ""
 
 
 def commands(text: str, variables: Variables) -> Iterator[tuple[str, ...]]:
@@ -104,6 +159,13 @@ def commands(text: str, variables: Variables) -> Iterator[tuple[str, ...]]:
     A variable has the value that the caller gave it after the command before. An operator such as ``&&`` only ends a
     command. Quotes that aren't closed reach to the end of the text.
     """
+    for command in source_commands(text, variables):
+        if words := tuple(word for source in command for word in source.words):
+            yield words
+
+
+def source_commands(text: str, variables: Variables) -> Iterator[tuple[SourceWord, ...]]:
+    """Yield the same commands, and where each of their words is in the text."""
     words = _Words()
     position = 0
     while token := _TOKEN.match(text, position):
@@ -113,29 +175,15 @@ def commands(text: str, variables: Variables) -> Iterator[tuple[str, ...]]:
             if command := words.take():
                 yield command
             if token[0] in "{}":
-                yield (token[0],)
+                yield (SourceWord(start=token.start(), end=token.end(), words=(token[0],), variables=()),)
+        elif kind == "blank":
+            # A backslash before the end of a line joins it with the next, in the middle of a word too.
+            if _JOINED.sub("", token[0]):
+                words.end()
         elif kind == "plain" and token[0].startswith("#") and not words.inside:
             if rest := _COMMENT.match(text, position):
                 position = rest.end()
         else:
-            _add(words, token, variables)
+            words.take_token(token, variables)
     if command := words.take():
         yield command
-
-
-def _add(words: _Words, token: re.Match[str], variables: Variables) -> None:
-    match token.lastgroup:
-        case "blank":
-            # A backslash before the end of a line joins it with the next, in the middle of a word too.
-            if token[0].replace("\\\n", ""):
-                words.end()
-        case "single":
-            words.add(token[0].strip("'"))
-        case "double":
-            words.add(variables.expanded(token[0][1:].removesuffix('"')))
-        case "escaped":
-            words.add(token["escaped"])
-        case "braced" | "variable":
-            words.add_split(variables.value(token))
-        case _:
-            words.add(token[0])

@@ -23,9 +23,9 @@ from libironic_disk.pure.boot.grubcfg import (
     MenuEntry,
     SerialConsole,
     entry_lines,
-    quote,
     terminal_lines,
 )
+from libironic_disk.pure.boot.loadersyntax import grub_quoted
 from libironic_disk.pure.boot.switching import (
     CONFIRMED,
     DEFAULT,
@@ -196,10 +196,10 @@ def _menu(menu: MultiMenu) -> Iterator[str]:
     yield "set known="
     yield "set found="
     for number, entry in enumerate(menu.entries):
-        yield f'if [ "${{{DEFAULT}}}" = {quote(entry.id)} ]; then set known={number}; fi'
-        yield f'if [ "${{chosen}}" = {quote(entry.id)} ]; then set found={number}; fi'
+        yield f'if [ "${{{DEFAULT}}}" = {grub_quoted(entry.id)} ]; then set known={number}; fi'
+        yield f'if [ "${{chosen}}" = {grub_quoted(entry.id)} ]; then set found={number}; fi'
     yield 'if [ -z "${known}" ]; then'
-    yield f"  set {DEFAULT}={quote(menu.default)}"
+    yield f"  set {DEFAULT}={grub_quoted(menu.default)}"
     yield f"  set known={menu.index(menu.default)}"
     yield "fi"
     yield f'if [ -z "${{found}}" ]; then set chosen="${{{DEFAULT}}}"; fi'
@@ -211,7 +211,7 @@ def _menu(menu: MultiMenu) -> Iterator[str]:
             str(menu.index(each.id)) for each in menu.entries if each is not entry and _alike(each, entry)
         )
         if others:
-            yield f'if [ "${{chosen}}" = {quote(entry.id)} ]; then set fallback="{others}"; fi'
+            yield f'if [ "${{chosen}}" = {grub_quoted(entry.id)} ]; then set fallback="{others}"; fi'
     yield f'if [ "${{chosen}}" != "${{{DEFAULT}}}" ]; then'
     # Of a system that is on trial. Where the default itself can't be loaded, another system is not what was asked for.
     yield '  set fallback="${fallback} ${known}"'

@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 
 from libironic_disk.machine.boot.grub_directory import Systems, entries
-from libironic_disk.pure.boot.grubcfg import MAX_COMMAND_LINE
 from libironic_disk.pure.boot.kernelparams import KernelParameters
 from libironic_disk.pure.boot.kernels import Kernel
+from libironic_disk.pure.boot.loadersyntax import MAX_COMMAND_LINE
 
 UUID = "b7a9b1a4-6c45-4a94-a2b6-1f4c1e0d9d3f"
 

@@ -8,7 +8,6 @@ import pytest
 from libironic_disk.errors import KernelParametersInvalid
 from libironic_disk.pure.boot.grubcfg import (
     FIRST_LINE,
-    MAX_COMMAND_LINE,
     Menu,
     MenuEntry,
     SerialConsole,
@@ -17,6 +16,7 @@ from libironic_disk.pure.boot.grubcfg import (
     title,
 )
 from libironic_disk.pure.boot.kernelparams import KernelParameters
+from libironic_disk.pure.boot.loadersyntax import MAX_COMMAND_LINE
 
 UUID = "b7a9b1a4-6c45-4a94-a2b6-1f4c1e0d9d3f"
 
