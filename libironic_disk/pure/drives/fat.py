@@ -29,7 +29,7 @@ _READ_ONLY, _HIDDEN, _SYSTEM, _LABEL, _DIRECTORY = 0x01, 0x02, 0x04, 0x08, 0x10
 _LONG_NAME: Final = _READ_ONLY | _HIDDEN | _SYSTEM | _LABEL
 _END, _DELETED, _STANDS_FOR_DELETED = 0x00, 0xE5, 0x05
 _LOWER_STEM, _LOWER_EXTENSION = 0x08, 0x10
-_END_OF_CHAIN: Final = {12: 0xFF8, 16: 0xFFF8, 32: 0x0FFFFFF8}
+END_OF_CHAIN: Final = {12: 0xFF8, 16: 0xFFF8, 32: 0x0FFFFFF8}
 
 
 class Source(Protocol):
@@ -74,17 +74,26 @@ class _BootSector(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Geometry:
-    """Where things are in the image, in bytes from its start; ``width`` is the bits of an entry in the FAT."""
+    """Where things are in the image, in bytes from its start; ``width`` is the bits of an entry in the FAT.
+
+    ``tables`` copies of the FAT, of ``table_size`` bytes each, follow one another.
+    """
 
     width: int
     sector_size: int
     cluster_size: int
     table_start: int
+    table_size: int
+    tables: int
     root_start: int
     root_cluster: int
     data_start: int
     clusters: int
     size: int
+
+    def place(self, cluster: int) -> int:
+        """Return where a cluster is."""
+        return self.data_start + (cluster - 2) * self.cluster_size
 
 
 def geometry(data: bytes) -> Geometry | None:
@@ -109,6 +118,8 @@ def geometry(data: bytes) -> Geometry | None:
         sector_size=boot.sector,
         cluster_size=boot.per_cluster * boot.sector,
         table_start=boot.reserved * boot.sector,
+        table_size=table_size,
+        tables=boot.tables,
         root_start=root_start,
         root_cluster=boot.root_cluster,
         data_start=data_start,
@@ -160,12 +171,16 @@ def read_files(data: bytes, *, limit: int) -> dict[str, bytes]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """A file or directory: its name, None where that is in an unknown code page, its first cluster, its bytes."""
+    """A file or directory: its name, None where that is in an unknown code page, its first cluster, its bytes.
+
+    ``at`` is where its entry is in the image.
+    """
 
     name: str | None
     first: int
     size: int
     is_directory: bool
+    at: int
 
 
 class Reader:
@@ -183,7 +198,7 @@ class Reader:
 
     def label(self) -> str:
         """The volume label in the root directory, the only one that libblkid reports as LABEL."""
-        for raw in self._raw_entries(None):
+        for _, raw in self._raw_entries(None):
             if raw[11] & _LABEL and raw[11] != _LONG_NAME:
                 return raw[:11].decode("ascii", "replace").rstrip(" ")
         return ""
@@ -191,7 +206,7 @@ class Reader:
     def entries(self, first: int | None) -> Iterator[Entry]:
         """The files and directories of a directory; None is the root."""
         long_name = _LongName()
-        for raw in self._raw_entries(first):
+        for at, raw in self._raw_entries(first):
             if raw[11] & _LONG_NAME == _LONG_NAME:
                 long_name.add(raw)
                 continue
@@ -205,6 +220,7 @@ class Reader:
                 first=low | (high << 16 if self._geometry.width == 32 else 0),
                 size=struct.unpack_from("<I", raw, 28)[0],
                 is_directory=bool(raw[11] & _DIRECTORY),
+                at=at,
             )
 
     def content(self, entry: Entry) -> bytes:
@@ -219,36 +235,36 @@ class Reader:
             cluster = self._next(cluster)
         return b"".join(parts)[: entry.size]
 
-    def _raw_entries(self, first: int | None) -> Iterator[bytes]:
-        for block in self._directory(first):
+    def _raw_entries(self, first: int | None) -> Iterator[tuple[int, bytes]]:
+        for start, block in self._directory(first):
             for at in range(0, len(block), ENTRY):
                 if block[at] == _END:
                     return
                 if block[at] != _DELETED:
-                    yield block[at : at + ENTRY]
+                    yield start + at, block[at : at + ENTRY]
 
-    def _directory(self, first: int | None) -> Iterator[bytes]:
+    def _directory(self, first: int | None) -> Iterator[tuple[int, bytes]]:
         found = self._geometry
         if first is None and found.width != 32:
-            yield self._data[found.root_start : found.data_start]
+            yield found.root_start, self._data[found.root_start : found.data_start]
             return
         cluster = found.root_cluster if first is None else first
         size = 0
-        while cluster < _END_OF_CHAIN[found.width]:
+        while cluster < END_OF_CHAIN[found.width]:
             size += found.cluster_size
             if size > LARGEST_DIRECTORY:
                 raise ConfigDriveInvalid(reason="a directory of its FAT file system is larger than FAT allows")
             if cluster in self._seen:
                 raise ConfigDriveInvalid(reason="two directories of its FAT file system share a cluster")
             self._seen.add(cluster)
-            yield self._cluster(cluster)
+            yield found.place(cluster), self._cluster(cluster)
             cluster = self._next(cluster)
 
     def _cluster(self, number: int) -> bytes:
         found = self._geometry
         if not 2 <= number < found.clusters + 2:
             raise ConfigDriveInvalid(reason="a chain of its FAT file system leads outside of it")
-        start = found.data_start + (number - 2) * found.cluster_size
+        start = found.place(number)
         return self._data[start : start + found.cluster_size]
 
     def _next(self, cluster: int) -> int:
