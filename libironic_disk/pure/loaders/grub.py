@@ -35,6 +35,7 @@ _SYSLINUX_CONFIGS: Final = frozenset({"syslinux_configfile", "syslinux_source"})
 _BEFORE_COMMANDS: Final = frozenset({"then", "else", "do", "if", "elif", "while", "until", "!"})
 _OPENING: Final = frozenset({"if", "for", "while", "until"})
 _CLOSING: Final = frozenset({"fi", "done"})
+_OPTIONS_WITH_VALUE: Final = frozenset({"--class", "--users", "--hotkey", "--source", "--id"})
 _UNKNOWN: Final = re.compile(r"\$(?:\{\w+\}|\w+)", re.ASCII)
 _ROOT: Final = re.compile(r"\(\$(?:\{root\}|root)\)(?=/)")
 _ASSIGNMENT: Final = re.compile(r"(\w+)=(.*)", re.ASCII | re.DOTALL)
@@ -129,7 +130,7 @@ class _Reader:
         if name in {"{", "}"} and not arguments:
             self._take_bracket(name)
         elif name in {"menuentry", "submenu", "hiddenentry"}:
-            self._pending = arguments[0] if arguments and name != "submenu" else ""
+            self._pending = _title(arguments) if name != "submenu" else ""
             self._assignments.end_entry()
         elif name in _CLOSING:
             self._conditions = max(self._conditions - 1, 0)
@@ -226,6 +227,17 @@ def read(text: str, prefix: str) -> Reading:
     reader = _Reader(prefix)
     lines = tuple(reader.read(text))
     return Reading(text=text, lines=lines, references=tuple(dict.fromkeys(reader.references)))
+
+
+def _title(arguments: Sequence[str]) -> str:
+    """Return the title of an entry, which may come after options."""
+    rest = iter(arguments)
+    for argument in rest:
+        if not argument.startswith("--"):
+            return argument
+        if argument in _OPTIONS_WITH_VALUE:
+            next(rest, None)
+    return ""
 
 
 def _groups(sources: Sequence[SourceWord]) -> Iterator[tuple[int, int, tuple[str, ...]]]:
