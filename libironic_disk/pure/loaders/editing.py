@@ -14,7 +14,7 @@ from libironic_disk.pure.boot.loadersyntax import LoaderSyntax
 from libironic_disk.pure.loaders.config import ConfigKind, KernelLine, Reference
 
 # As lib/cmdline.c, but for the byte A0; a quote that isn't closed reaches to the end.
-KERNEL_WORD: Final = re.compile(r'(?:[^\x00-\x20"]|"[^"]*"?)+')
+KERNEL_WORD: Final = re.compile(r'(?:[^\t-\r "]|"[^"]*"?)+')
 _NOTHING: Final = " -"
 """How a SYSLINUX label says that it has no parameters, not even those for all labels."""
 _SYNTAX: Final = {

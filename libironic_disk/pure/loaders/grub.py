@@ -68,11 +68,14 @@ class _Assignments:
     def add(self, name: str, value: str, *, on_condition: bool) -> None:
         if on_condition or self._values.setdefault(name, value) != value:
             self._unsure.add(name)
-        if not on_condition:
+        if on_condition:
+            self._local.discard(name)
+        else:
             self._local.add(name)
 
     def doubt(self, name: str) -> None:
         self._unsure.add(name)
+        self._local.discard(name)
 
     def end_entry(self) -> None:
         self._local.clear()
@@ -131,7 +134,6 @@ class _Reader:
             self._take_bracket(name)
         elif name in {"menuentry", "submenu", "hiddenentry"}:
             self._pending = _title(arguments) if name != "submenu" else ""
-            self._assignments.end_entry()
         elif name in _CLOSING:
             self._conditions = max(self._conditions - 1, 0)
         elif name in _LINUX or words[0] in {"$linux", "${linux}"}:
@@ -144,12 +146,13 @@ class _Reader:
             self._take_reference(name, arguments)
 
     def _take_bracket(self, bracket: str) -> None:
+        # What is done in a function or an entry is done later than what surrounds it.
+        self._assignments.end_entry()
         if bracket == "{":
             self._titles.append(self._pending or self._titles[-1])
             self._pending = ""
         elif len(self._titles) > 1:
             self._titles.pop()
-            self._assignments.end_entry()
 
     def _take_assignments(self, name: str, arguments: Sequence[str]) -> None:
         if name == "for" and arguments:
