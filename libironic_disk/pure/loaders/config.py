@@ -11,7 +11,7 @@ from typing import Final
 from libironic_disk.errors import LoaderConfigRefused
 from libironic_disk.pure.boot.kernelparams import KernelParameters
 
-LARGEST_CONFIG: Final = 1 << 20
+LARGEST_CONFIG: Final = 256 << 10
 """Bytes of a configuration file that are read; the largest real ones have some ten thousand."""
 MOST_ENTRIES: Final = 4096
 """Kernels in one file; where all share their parameters, what is to be done grows faster than the file."""
@@ -64,6 +64,11 @@ class LoaderConfig:
     kind: ConfigKind
     lines: tuple[KernelLine, ...]
     references: tuple[Reference, ...]
+
+
+def shown(title: str) -> str:
+    """Return a title as it can be shown: a sign stands for what is no text, or no character that is printed."""
+    return "".join(character if character.isprintable() else "\ufffd" for character in title)
 
 
 def is_kernel(path: str) -> bool:

@@ -24,6 +24,7 @@ from libironic_disk.pure.loaders.config import (
     Reference,
     is_kernel,
     reference,
+    shown,
 )
 from libironic_disk.pure.loaders.editing import KERNEL_WORD, Editable, Piece, Reading, parameters_of
 
@@ -198,7 +199,10 @@ class _Reader:
             reason = "some parameters are in the same variable as the kernel's name"
             pieces.insert(0, Piece(lead=head.end, start=head.end, end=head.end, words=words, obstacle=reason))
         line = KernelLine(
-            title=kernel.title, kernel=kernel.kernel, initrds=tuple(kernel.initrds), parameters=parameters_of(pieces)
+            title=shown(kernel.title),
+            kernel=kernel.kernel,
+            initrds=tuple(kernel.initrds),
+            parameters=parameters_of(pieces),
         )
         return Editable(line=line, pieces=tuple(pieces), anchor=head.end)
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
-from libironic_disk.pure.loaders.config import KernelLine, is_kernel
+from libironic_disk.pure.loaders.config import KernelLine, is_kernel, shown
 from libironic_disk.pure.loaders.editing import Editable, Piece, Reading, kernel_pieces, parameters_of
 
 _LINE: Final = re.compile(r"^[ \t]*([^\s#][^ \t\r\n]*)[ \t]*([^\r\n]*)", re.ASCII | re.MULTILINE)
@@ -48,7 +48,7 @@ def _editable(text: str, fields: Sequence[_Field], kernel: _Field) -> Editable:
     line_end = "\r\n" if text[kernel.end : kernel.end + 2] == "\r\n" else "\n"
     return Editable(
         line=KernelLine(
-            title=(values.get("title") or values.get("version") or [""])[0],
+            title=shown((values.get("title") or values.get("version") or [""])[0]),
             kernel=kernel.value,
             initrds=tuple(path for value in values.get("initrd", ()) for path in value.split()),
             parameters=parameters_of(pieces),

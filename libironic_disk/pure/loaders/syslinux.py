@@ -20,6 +20,7 @@ from libironic_disk.pure.loaders.config import (
     Reference,
     is_kernel,
     reference,
+    shown,
 )
 from libironic_disk.pure.loaders.editing import Editable, Piece, Reading, kernel_pieces, parameters_of
 
@@ -195,7 +196,7 @@ def _line(title: str, kernel: str, initrd: str, pieces: tuple[Piece, ...]) -> Ke
     parameters = parameters_of(pieces)
     named = [word.removeprefix("initrd=") for word in parameters.words if word.startswith("initrd=")]
     initrds = tuple(path for value in (*named, initrd) for path in value.split(",") if path)
-    return KernelLine(title=title, kernel=kernel, initrds=initrds, parameters=parameters)
+    return KernelLine(title=shown(title), kernel=kernel, initrds=initrds, parameters=parameters)
 
 
 def _append_pieces(text: str, append: _Command) -> Iterator[Piece]:

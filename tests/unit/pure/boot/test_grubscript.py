@@ -54,3 +54,23 @@ def test_a_backslash_joins_lines_in_the_middle_of_a_word() -> None:
 def test_any_text_has_commands(text: str) -> None:
     for words in commands(text, x="a b"):
         assert words
+
+
+@given(st.text(max_size=120) | st.text(st.sampled_from("a$x{}'\"\\ \n#;&"), max_size=120))
+def test_words_know_where_they_are(text: str) -> None:
+    end = 0
+    for command in grubscript.source_commands(text, Variables({"x": "a b"})):
+        for source in command:
+            assert end <= source.start < source.end <= len(text)
+            end = source.end
+            # Read again by itself, without what surrounds it, it is the same.
+            if not {"{", "}"} & set(source.words):
+                again = commands(text[source.start : source.end], x="a b")
+                assert again == ([source.words] if source.words else [])
+
+
+def test_words_know_what_they_are_made_of() -> None:
+    [(first, second, third)] = grubscript.source_commands("a b$x\"$y ${z}\"'$no' \\\n $@", Variables({"x": "1 2"}))
+    assert (first.start, first.end, first.words, first.variables) == (0, 1, ("a",), ())
+    assert (second.words, second.variables) == (("b1", "2$y ${z}$no"), ("x", "y", "z"))
+    assert (third.words, third.variables) == (("$@",), ("@",))

@@ -306,6 +306,7 @@ def test_bytes_that_are_no_text_stay_as_they_are() -> None:
     assert after == b"# \xff\xfe\nmenuentry '\xe9' { linux /k a=\xe9 \x00 'x' }\n"
     [line] = read_config(text, GRUB, prefix="/").lines
     assert line.parameters.words == ("a=\ufffd", "b", "\ufffd")
+    assert line.title == "\ufffd"
 
 
 def test_a_line_is_a_value() -> None:
