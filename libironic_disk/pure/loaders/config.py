@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import posixpath
 import re
 from dataclasses import dataclass
 from enum import StrEnum
@@ -73,7 +72,7 @@ def shown(title: str) -> str:
 
 def is_kernel(path: str) -> bool:
     """Whether what a loader starts by this path is a Linux kernel, and not another program that looks like one."""
-    return not _NO_KERNEL.fullmatch(posixpath.basename(path))
+    return not _NO_KERNEL.fullmatch(path.rpartition("/")[2])
 
 
 def reference(kind: ConfigKind, path: str, directory: str) -> Reference:
@@ -82,7 +81,7 @@ def reference(kind: ConfigKind, path: str, directory: str) -> Reference:
     if unknown or not directory.startswith("/"):
         return Reference(kind=kind, path=path, resolvable=False)
     parts: list[str] = []
-    for part in posixpath.join(directory, path).split("/"):
+    for part in (path if path.startswith("/") else f"{directory}/{path}").split("/"):
         if part == ".." and not parts:
             return Reference(kind=kind, path=path, resolvable=False)
         if part == "..":
