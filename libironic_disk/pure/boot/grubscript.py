@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 _TOKEN: Final = re.compile(
     r"""
@@ -64,8 +63,7 @@ class Variables:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SourceWord:
+class SourceWord(NamedTuple):
     """A piece of a command without a blank outside of quotes, and where it is in the text.
 
     Attributes:
@@ -98,25 +96,27 @@ class _Words:
         """Whether what comes next belongs to a word that has begun."""
         return bool(self._pieces)
 
-    def take_token(self, token: re.Match[str], variables: Variables) -> None:
-        """Add a token to the word."""
+    def add(self, token: re.Match[str], text: str) -> None:
+        """Add a token that stands for ``text`` to the word."""
         if self._start < 0:
             self._start = token.start()
         self._end = token.end()
-        match token.lastgroup:
-            case "single":
-                self._pieces.append(token[0].strip("'"))
-            case "double":
-                inside = token["double"][1:].removesuffix('"')
-                self._variables += filter(None, map(name_of_variable, _IN_DOUBLE_QUOTES.finditer(inside)))
-                self._pieces.append(variables.expanded(inside))
-            case "escaped":
-                self._pieces.append(token["escaped"])
-            case "braced" | "variable":
-                self._variables.append(name_of_variable(token))
-                self._split(variables.value(token))
-            case _:
-                self._pieces.append(token[0])
+        self._pieces.append(text)
+
+    def add_quoted(self, token: re.Match[str], variables: Variables) -> None:
+        """Add a token in double quotes to the word."""
+        inside = token["double"][1:].removesuffix('"')
+        if "$" in inside:
+            self._variables += filter(None, map(name_of_variable, _IN_DOUBLE_QUOTES.finditer(inside)))
+        self.add(token, variables.expanded(inside))
+
+    def add_variable(self, token: re.Match[str], variables: Variables) -> None:
+        """Add a variable outside of quotes."""
+        if self._start < 0:
+            self._start = token.start()
+        self._end = token.end()
+        self._variables.append(name_of_variable(token))
+        self._split(variables.value(token))
 
     def _split(self, text: str) -> None:
         """Add the value of a variable outside of quotes, whose spaces end words."""
@@ -133,17 +133,18 @@ class _Words:
 
     def end(self) -> None:
         """End the word if one has begun."""
+        if self._start < 0:
+            return
         self._end_part()
-        if self._start >= 0:
-            self._done.append(
-                SourceWord(start=self._start, end=self._end, words=tuple(self._parts), variables=tuple(self._variables))
-            )
+        self._done.append(SourceWord(self._start, self._end, tuple(self._parts), tuple(self._variables)))
         self._parts, self._variables = [], []
         self._start = -1
 
     def take(self) -> tuple[SourceWord, ...]:
         """End the command, and return its words."""
         self.end()
+        if not self._done:
+            return ()
         words, self._done = tuple(self._done), []
         return words
 
@@ -160,7 +161,9 @@ def commands(text: str, variables: Variables) -> Iterator[tuple[str, ...]]:
     command. Quotes that aren't closed reach to the end of the text.
     """
     for command in source_commands(text, variables):
-        if words := tuple(word for source in command for word in source.words):
+        # Most have one word, or one for each piece: a script of brackets alone is read in half the time so.
+        words = command[0].words if len(command) == 1 else tuple([word for source in command for word in source.words])
+        if words:
             yield words
 
 
@@ -175,15 +178,29 @@ def source_commands(text: str, variables: Variables) -> Iterator[tuple[SourceWor
             if command := words.take():
                 yield command
             if token[0] in "{}":
-                yield (SourceWord(start=token.start(), end=token.end(), words=(token[0],), variables=()),)
+                yield (SourceWord(token.start(), token.end(), (token[0],), ()),)
         elif kind == "blank":
             # A backslash before the end of a line joins it with the next, in the middle of a word too.
-            if _JOINED.sub("", token[0]):
+            if "\\" not in token[0] or _JOINED.sub("", token[0]):
                 words.end()
         elif kind == "plain" and token[0].startswith("#") and not words.inside:
             if rest := _COMMENT.match(text, position):
                 position = rest.end()
         else:
-            words.take_token(token, variables)
+            _add(words, token, variables)
     if command := words.take():
         yield command
+
+
+def _add(words: _Words, token: re.Match[str], variables: Variables) -> None:
+    match token.lastgroup:
+        case "plain":
+            words.add(token, token[0])
+        case "single":
+            words.add(token, token[0].strip("'"))
+        case "double":
+            words.add_quoted(token, variables)
+        case "escaped":
+            words.add(token, token["escaped"])
+        case _:
+            words.add_variable(token, variables)
