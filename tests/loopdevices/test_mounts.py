@@ -15,7 +15,9 @@ import pytest
 
 from libironic_disk import filesystems
 from libironic_disk.errors import DeviceBusy, DeviceFailed
+from libironic_disk.machine.boot import reidentifying
 from libironic_disk.machine.disks import loop
+from libironic_disk.machine.trees import growing
 from libironic_disk.machine.trees.mounts import mounted
 from libironic_disk.pure.disks.layout import FileSystem
 
@@ -205,3 +207,45 @@ def test_a_device_that_somebody_holds_is_reported_at_once(ext4: str) -> None:
         assert time.monotonic() - started < 30
     finally:
         os.close(holder)
+
+
+def test_a_journal_on_another_device_is_not_touched(tmp_path: Path) -> None:
+    """An image's superblock names it by its number or path: it may be any disk of this machine."""
+    journal, image = tmp_path / "journal", tmp_path / "image"
+    for path in (journal, image):
+        path.write_bytes(bytes(64 * MIB))
+    with (
+        loop.attached(str(journal), sector_size=512) as other,
+        loop.attached(str(image), sector_size=512) as node,
+    ):
+        subprocess.run(["mke2fs", "-q", "-F", "-b", "4096", "-O", "journal_dev", other], check=True)
+        argv = ["mke2fs", "-q", "-F", "-b", "4096", "-t", "ext4", "-J", f"device={other}", node]
+        subprocess.run(argv, check=True, capture_output=True)
+        before = digest(journal), digest(image)
+        for work in (
+            lambda: mounted(node, FileSystem.EXT4, read_only=False).__enter__(),
+            lambda: growing.grow(node, FileSystem.EXT4),
+            lambda: reidentifying.new_uuid(node, FileSystem.EXT4, str(uuid.uuid4())),
+        ):
+            with pytest.raises(DeviceFailed, match="its journal is on another device"):
+                work()
+        assert (digest(journal), digest(image)) == before
+        subprocess.run(["mke2fs", "-q", "-F", "-t", "ext4", node], check=True, capture_output=True)
+        subprocess.run(["tune2fs", "-E", f"mount_opts=journal_path={other}", node], check=True, capture_output=True)
+        with pytest.raises(DeviceFailed, match="its own mount options name a device"), mounted(node, FileSystem.EXT4):
+            pass
+        exclusive(node)
+        exclusive(other)
+
+
+def test_one_of_the_devices_of_a_btrfs_is_not_mounted(tmp_path: Path) -> None:
+    """The kernel joins it with whatever device of this machine says that it belongs to it."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    for path in (one, two):
+        path.write_bytes(bytes(128 * MIB))
+    with loop.attached(str(one), sector_size=512) as first, loop.attached(str(two), sector_size=512) as second:
+        subprocess.run(["mkfs.btrfs", "-q", "-f", first, second], check=True, capture_output=True)
+        for node in (first, second):
+            with pytest.raises(DeviceFailed, match="its btrfs is on 2 devices"), mounted(node, FileSystem.BTRFS):
+                pass
+            exclusive(node)

@@ -10,7 +10,7 @@ from libironic_disk.errors import DeviceFailed
 from libironic_disk.events import Cancellation
 from libironic_disk.machine import process
 from libironic_disk.machine.disks import observing
-from libironic_disk.machine.trees.mounts import mounted
+from libironic_disk.machine.trees.mounts import mounted, require_alone
 from libironic_disk.pure.disks.layout import FileSystem
 from libironic_disk.units import KIB
 
@@ -36,10 +36,11 @@ def new_uuid(node: str, filesystem: FileSystem, uuid: str, *, cancel: Cancellati
     Raises:
         ToolMissing: the program for it isn't installed; names the package.
         ProgramError: it failed, as on a damaged file system.
-        DeviceFailed: it reads back otherwise, or a log can't be replayed.
+        DeviceFailed: it reads back otherwise, a log can't be replayed, or it is on another device too.
         DeviceBusy: somebody has it mounted.
         Cancelled: the caller wished so.
     """
+    require_alone(node)
     _replay(node, filesystem)
     for argv in _commands(filesystem, node, uuid):
         process.run(*argv, timeout=_TIMEOUT, ok=_CORRECTED if argv[0] == "e2fsck" else (0,), cancel=cancel)

@@ -15,7 +15,7 @@ from libironic_disk.errors import DeviceFailed
 from libironic_disk.events import Cancellation
 from libironic_disk.machine import process
 from libironic_disk.machine.disks import disk_io
-from libironic_disk.machine.trees.mounts import mounted
+from libironic_disk.machine.trees.mounts import mounted, require_alone
 from libironic_disk.pure.disks.layout import FileSystem
 from libironic_disk.units import KIB, MIB
 
@@ -56,10 +56,11 @@ def grow(node: str, filesystem: FileSystem, *, cancel: Cancellation | None = Non
     Raises:
         ToolMissing: the program for it isn't installed; names the package.
         ProgramError: it failed, as on a damaged file system.
-        DeviceFailed: the kernel can't mount it, or refuses.
+        DeviceFailed: the kernel can't mount it, or refuses, or it is on another device too.
         DeviceBusy: somebody has it mounted.
         Cancelled: the caller wished so.
     """
+    require_alone(node)
     match filesystem:
         case FileSystem.XFS:
             _grow_xfs(node)

@@ -19,6 +19,7 @@ from typing import Final
 from libironic_disk.errors import DeviceBusy, DeviceFailed, DiskError, add_aftermath
 from libironic_disk.machine import syscalls
 from libironic_disk.pure.disks.layout import FileSystem
+from libironic_disk.pure.images.superblocks import NEEDED, beyond_itself
 
 _SET_FLAG, _SET_STRING, _CREATE = 0, 1, 6
 _FSOPEN_CLOEXEC: Final = 1
@@ -60,9 +61,10 @@ def mounted(
     are the file system's own, as in mount(8).
 
     Raises:
-        DeviceFailed: it can't be mounted, or a write to it failed.
+        DeviceFailed: it can't be mounted, wants another device beside its own, or a write to it failed.
         DeviceBusy: the kernel kept the device for ``release_timeout`` seconds after the end.
     """
+    require_alone(node)
     mount = _mount(node, filesystem, read_only=read_only, options=options)
     with released(node, release_timeout), _root_of(mount) as directory:
         yield directory
@@ -86,6 +88,21 @@ def released(node: str, timeout: float) -> Iterator[None]:
             add_aftermath(first, str(late))
         raise
     wait_until_released(node, timeout)
+
+
+def require_alone(node: str) -> None:
+    """Refuse a file system that would have its mount, or a program that changes it, use another device too.
+
+    Raises:
+        DeviceFailed: it is one, or can't be read.
+    """
+    try:
+        with Path(node).open("rb", buffering=0) as device:
+            reason = beyond_itself(device.read(NEEDED) or b"")
+    except OSError as error:
+        raise DeviceFailed(device=node, action="reading", reason=error.strerror or str(error)) from error
+    if reason:
+        raise DeviceFailed(device=node, action="opening the file system on", reason=reason)
 
 
 def safe_options(filesystem: FileSystem, *, read_only: bool) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""How large a file system says that it is: what shows that an image of one was cut off.
+"""What a file system says of itself: how large it is, which shows that an image was cut off, and what else it wants.
 
 Sources: Linux, Documentation/filesystems/ext4/super.rst; XFS Algorithms & Data Structures, chapter "Superblocks";
 btrfs documentation, "On-disk format", section "Superblock".
@@ -17,6 +17,7 @@ NEEDED: Final = 68 * KIB
 _EXT: Final = 1 * KIB
 _EXT_MAGIC: Final = b"\x53\xef"
 _EXT_64BIT: Final = 0x80
+_EXT_HAS_JOURNAL: Final = 0x04
 _BTRFS: Final = 64 * KIB
 _PAGE: Final = 4 * KIB
 _SWAP: Final = b"SWAPSPACE2"
@@ -37,6 +38,30 @@ def file_system_size(head: bytes) -> int | None:
         # Of several devices this is only one.
         return int(total) if devices == 1 else None
     return None
+
+
+def beyond_itself(head: bytes) -> str:
+    """Return which other device a file system would have the kernel use, in words; empty where it is all in one.
+
+    A superblock names the device of an ext journal by a number or by a path of the machine that mounts it, and a btrfs
+    is joined with whatever device has its UUID. From an image, that is a way to have somebody else's disk written.
+
+    Args:
+        head: its first :data:`NEEDED` bytes.
+    """
+    head = head.ljust(NEEDED, b"\0")
+    if head[_EXT + 0x38 : _EXT + 0x3A] == _EXT_MAGIC:
+        superblock = head[_EXT : _EXT + KIB]
+        # s_feature_compat, s_journal_inum, s_mount_opts
+        has_journal = superblock[0x5C] & _EXT_HAS_JOURNAL
+        if has_journal and not any(superblock[0xE0:0xE4]):
+            return "its journal is on another device"
+        if b"journal_" in superblock[0x200:0x240]:
+            return "its own mount options name a device for its journal"
+    if head[_BTRFS + 0x40 : _BTRFS + 0x48] == b"_BHRfS_M":
+        devices = int.from_bytes(head[_BTRFS + 0x88 : _BTRFS + 0x90], "little")
+        return f"its btrfs is on {devices} devices" if devices != 1 else ""
+    return ""
 
 
 def largest_sector(head: bytes) -> int | None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from libironic_disk.pure.images.superblocks import NEEDED, file_system_size
+from libironic_disk.pure.images.superblocks import NEEDED, beyond_itself, file_system_size
 from libironic_disk.units import KIB, MIB
 from tests.support.oracles import output
 
@@ -46,3 +46,10 @@ def test_an_ext4_of_more_than_four_billion_blocks_counts_them_all(tmp_path: Path
 @pytest.mark.parametrize("head", [b"", bytes(NEEDED), b"\xff" * NEEDED, b"XFS", b"some text " * 10_000])
 def test_anything_else_says_nothing(head: bytes) -> None:
     assert file_system_size(head) is None
+
+
+@pytest.mark.parametrize("options", ["-Onone", "-text2", "-text4"])
+def test_a_file_system_that_is_all_in_one_wants_no_other_device(tmp_path: Path, options: str) -> None:
+    image = tmp_path / "image"
+    output("mke2fs", "-q", options, str(image), "8M")
+    assert beyond_itself(image.read_bytes()[:NEEDED]) == ""
