@@ -5,9 +5,11 @@ from __future__ import annotations
 import gzip
 import io
 import os
+import resource
 import stat
 import subprocess
 import tarfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -307,3 +309,69 @@ def test_an_archive_without_a_file_system_is_refused(bench: Bench, system: Path,
     with pytest.raises(DescriptionInvalid, match="nothing says which file system is made") as caught:
         multiboot.plan(description(disk.node, path))
     assert caught.value.disk is DiskState.UNCHANGED
+
+
+def header(kind: bytes, size: int = 0, name: str = "x") -> bytes:
+    member = tarfile.TarInfo(name)
+    member.type, member.size = kind, size
+    return member.tobuf(tarfile.USTAR_FORMAT)
+
+
+def padded(kind: bytes, data: bytes) -> bytes:
+    return header(kind, len(data)) + data + bytes(-len(data) % 512)
+
+
+def record(keyword: str, value: str) -> bytes:
+    rest = f" {keyword}={value}\n"
+    length = next(n for n in range(len(rest), len(rest) + 9) if n == len(rest) + len(str(n)))
+    return f"{length}{rest}".encode()
+
+
+SPARSE = record("GNU.sparse.major", "1") + record("GNU.sparse.minor", "0") + record("GNU.sparse.realsize", "1")
+TRAPS = {
+    "pax headers of pax headers": padded(b"x", record("a", "b")) * 2000,
+    "long names of long names": padded(tarfile.GNUTYPE_LONGNAME, b"n") * 2000,
+    "headers of all members without end": padded(b"g", record("a", "b" * 900_000)) * 60,
+    "a sparse file's parts without end": padded(b"x", SPARSE)
+    + header(REG, 64 * MIB)
+    + b"99999999\n"
+    + b"0\n" * 32 * MIB,
+    "an old sparse file that is cut off": header(tarfile.GNUTYPE_SPARSE)[:482] + b"\x01" + bytes(29),
+    "records that overlap": padded(b"x", (b"2 " * 500_000) + b"=\n"),
+    "digits": padded(b"x", record("a", "1" * 900_000)),
+    "a length of ten thousand digits": padded(b"x", b"9" * 10_000 + b" a=b\n"),
+}
+
+
+@pytest.mark.parametrize("trap", TRAPS)
+def test_headers_that_were_made_to_do_harm_are_refused_at_once(
+    volumes: dict[str, tuple[str, FileSystem]], tmp_path: Path, trap: str
+) -> None:
+    path = tmp_path / "evil.tar"
+    data = TRAPS[trap]
+    if data[156:157] == tarfile.GNUTYPE_SPARSE:
+        data = data[:148] + f"{sum(data[:148]) + 8 * 32 + sum(data[156:]):06o}\0 ".encode() + data[156:]
+    path.write_bytes(data + header(REG))
+    began, before = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ImageDamaged, match="no sound tar archive"):
+        treeimages.unpack(images.inspect(path), volumes, sink=ignore)
+    assert time.process_time() - began < 3
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 80 * 1024
+
+
+@pytest.mark.parametrize("end", ["cut off between members", "cut off in a header", "a damaged header"])
+def test_an_archive_without_its_end_is_never_a_whole_one(
+    volumes: dict[str, tuple[str, FileSystem]], tmp_path: Path, end: str
+) -> None:
+    data = members(("one", REG, ""), ("two", REG, ""))[:2048]
+    match end:
+        case "cut off between members":
+            data = data[:1024]
+        case "cut off in a header":
+            data = data[:1300]
+        case _:
+            data = data[:1030] + b"!" + data[1031:] + bytes(1024)
+    path = tmp_path / "cut.tar"
+    path.write_bytes(data)
+    with pytest.raises(ImageDamaged, match="where a member or its end should be"):
+        treeimages.unpack(images.inspect(path), volumes, sink=ignore)

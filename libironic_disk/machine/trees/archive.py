@@ -21,14 +21,11 @@ from libironic_disk.errors import ImageDamaged, PathFailed
 from libironic_disk.machine.images.reading import ImageReading
 from libironic_disk.machine.images.sources import Data
 from libironic_disk.machine.trees.rootfs import RootDir
+from libironic_disk.machine.trees.tarheaders import Archive, Member
 from libironic_disk.units import MIB
 
 _CHUNK: Final = MIB
-_LONGEST_HEADER: Final = MIB
 _XATTR: Final = "SCHILY.xattr."
-_MEMBER_OF_HEADERS: Final = frozenset(
-    {tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK}
-)
 
 
 def is_archive(head: bytes) -> bool:
@@ -52,27 +49,16 @@ def unpack(reading: ImageReading, volumes: Mapping[str, RootDir]) -> int:
     stream = _Stream(reading)
     count = 0
     try:
-        with tarfile.open(fileobj=stream, mode="r|", tarinfo=_Member, encoding="utf-8") as archive:
+        with Archive.open(fileobj=stream, mode="r|", tarinfo=Member, encoding="utf-8") as archive:
             while (member := archive.next()) is not None:
                 count += 1
                 _unpack_member(archive, member, volumes)
-                # It remembers all of them, and an archive may have millions.
-                archive.members = []  # type: ignore[attr-defined]
+                archive.forget()
     except (tarfile.TarError, EOFError, UnicodeError, ValueError, OverflowError) as error:
         reason = f"it is no sound tar archive: {error}"
         raise ImageDamaged(image=name, reason=reason, offset=stream.position) from error
     stream.drain()
     return count
-
-
-class _Member(tarfile.TarInfo):
-    """A member whose headers can't have any length: they are read into memory as a whole."""
-
-    def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
-        if self.type in _MEMBER_OF_HEADERS and not 0 <= self.size <= _LONGEST_HEADER:
-            raise tarfile.ReadError(f"a header of {self.size} bytes")
-        member: tarfile.TarInfo = super()._proc_member(archive)  # type: ignore[misc]
-        return member
 
 
 class _Stream(io.RawIOBase):
