@@ -8,6 +8,7 @@ import stat
 import subprocess
 import time
 import uuid
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -105,15 +106,28 @@ def test_a_probe_that_says_what_it_likes_is_not_believed(bench: Bench, tmp_path:
     assert found == osprober.Found(node=node, title="a [2Jb", kind="linux")
 
 
+def mount_of(node: str, *, while_running: Future[osprober.OsProberReport]) -> list[str]:
+    """Return what any process's mount table says of a device: the probes can't read their own."""
+    while not while_running.done():
+        for table in Path("/proc").glob("[0-9]*/mountinfo"):
+            with suppress(OSError):
+                for row in map(str.split, table.read_text().splitlines()):
+                    if row[row.index("-") + 2] == node:
+                        return row
+        time.sleep(0.02)
+    raise AssertionError(f"{node} was mounted nowhere")
+
+
 @pytest.mark.parametrize("filesystem", [FileSystem.EXT2, FileSystem.EXT4])
 def test_a_superblock_cannot_ask_for_a_panic(bench: Bench, tmp_path: Path, filesystem: FileSystem) -> None:
     node = root(bench, filesystem, SYSTEM)
     subprocess.run(["tune2fs", "-e", "panic", node], check=True, capture_output=True)
-    script = """while read -r id parent device root point options rest; do
-      [ "$point" = "$2" ] && echo "$1:$options ${rest##* }:x:linux"
-    done </proc/self/mountinfo"""
-    (found,) = osprober.probe({node: on(filesystem)}, probes=probe_that(tmp_path / "probes", script)).found
-    options = set(found.title.replace(" ", ",").split(","))
+    probes = probe_that(tmp_path / "probes", "touch /tmp/here && sleep 2")
+    with ThreadPoolExecutor() as pool:
+        done = pool.submit(osprober.probe, {node: on(filesystem)}, probes=probes)
+        row = mount_of(node, while_running=done)
+        assert done.result().problems == ()
+    options = {*row[5].split(","), *row[-1].split(",")}
     assert {"ro", "nosuid", "nodev", "noexec"} <= options
     assert "errors=remount-ro" in options
 
@@ -167,6 +181,21 @@ def test_a_title_that_does_not_end_is_cut(bench: Bench, tmp_path: Path) -> None:
 def test_a_device_that_cannot_be_mounted_is_a_problem(bench: Bench) -> None:
     (problem,) = osprober.probe({bench.disk(16 * MIB, 512).node: on(FileSystem.EXT4)}).problems
     assert "could not look at" in problem
+
+
+def test_what_everybody_may_read_of_this_machine_is_not_read_either(bench: Bench) -> None:
+    public = Path(f"/tmp/libironic_disk-public-{os.getpid()}")
+    public.write_text("PRETTY_NAME=of this machine\n")
+    public.chmod(0o644)
+    try:
+        node = root(bench, FileSystem.EXT4, SYSTEM | {"/usr/lib/os-release": b"PRETTY_NAME=Ours\n"})
+        with mounted(node, FileSystem.EXT4, read_only=False) as directory:
+            os.unlink("etc/os-release", dir_fd=directory)
+            os.symlink(public, "etc/os-release", dir_fd=directory)
+        (found,) = osprober.probe({node: on(FileSystem.EXT4)}).found
+        assert found.title == "Ours"
+    finally:
+        public.unlink()
 
 
 @pytest.mark.parametrize("target", ["/dev/zero", "/dev/null", "/proc/kmsg", "/etc/shadow"])

@@ -2,8 +2,9 @@
 
 os-prober itself looks at every disk of the machine, and mounts what it finds. Its probes are small programs that look
 at one mounted file system each. They run here on the file systems that they are meant for, read-only, in a mount
-namespace that ends with them, as the user "nobody", with bounded memory and not longer than a deadline. A link in the
-image that leads to a device finds none, and one to a file of this machine what everybody may read.
+namespace that ends with them, as the user "nobody", with bounded memory and not longer than a deadline. Their root
+directory has this machine's programs and nothing else of it: a link in the image that leads to a device, or to a file
+of this machine, finds none.
 
 Its second half, which lists kernels, is left out: the last of its probes hands names of files in the image to the
 shell's ``eval`` (os-prober 1.81, linux-boot-probes/mounted/90fallback). Whoever names a kernel ``vmlinuz-$(command)``
@@ -23,23 +24,31 @@ from libironic_disk.events import Cancellation
 from libironic_disk.machine import process
 from libironic_disk.machine.boot import image_entries
 from libironic_disk.machine.process import Limits
-from libironic_disk.machine.trees.mounts import released, safe_options, wait_until_released
+from libironic_disk.machine.trees.mounts import released, require_alone, safe_options, wait_until_released
 from libironic_disk.pure.boot import grubcfg
 from libironic_disk.pure.boot.menurecord import Place
 from libironic_disk.units import MIB
 
 PROBES: Final = Path("/usr/lib/os-probes/mounted")
 _USED: Final = ("20microsoft", "40lsb", "70hurd", "90linux-distro")
-# The names come as arguments: nothing of them is ever a part of the script. The probes count systems in a file of the
-# machine's, which isn't theirs to write.
+# The names come as arguments: nothing of them is ever a part of the script. The probes count systems in a file below
+# /var/lib/os-prober.
 _SCRIPT: Final = """\
-node=$1 type=$2 options=$3 folder=$4; shift 4
-mount -t tmpfs -o mode=1777,size=1m none /var/lib/os-prober || exit 2
-mount -t "$type" -o "$options" "$node" "$folder" || exit 2
-chmod 755 "${folder%/*}" && mount -t tmpfs -o mode=755,size=64k none /dev && mknod -m 666 /dev/null c 1 3 || exit 2
+node=$1 type=$2 options=$3 folder=$4 probes=$5; shift 5
+mount -t tmpfs -o mode=755,size=1m none "$folder" && cd "$folder" || exit 2
+for each in bin sbin lib lib32 lib64 libx32 usr; do
+  if [ -L "/$each" ]; then
+    cp -P "/$each" "$each" || exit 2
+  elif [ -d "/$each" ]; then
+    mkdir "$each" && mount --rbind "/$each" "$each" || exit 2
+  fi
+done
+mkdir -p dev target && mknod -m 666 dev/null c 1 3 && mkdir -p -m 1777 tmp var/lib/os-prober || exit 2
+[ -e ".$probes" ] || { mkdir -p ".$probes" && mount --bind "$probes" ".$probes"; } || exit 2
+mount -t "$type" -o "$options" "$node" target || exit 2
 for probe; do
-  setpriv --reuid=65534 --regid=65534 --clear-groups --no-new-privs --bounding-set=-all \
-    "$probe" "$node" "$folder" "$type" && exit 0
+  chroot . setpriv --reuid=65534 --regid=65534 --clear-groups --no-new-privs --bounding-set=-all \
+    "$probe" "$node" /target "$type" && exit 0
 done
 exit 1
 """
@@ -91,7 +100,7 @@ def probe(
         if cancel is not None:
             cancel.check("os-prober's probes")
         try:
-            found += _parse(node, _run(node, place, used, timeout, cancel))
+            found += _parse(node, _run(node, place, probes, used, timeout, cancel))
         except Cancelled:
             raise
         except (DiskError, OSError) as error:
@@ -99,12 +108,15 @@ def probe(
     return OsProberReport(found=tuple(found), problems=tuple(problems))
 
 
-def _run(node: str, place: Place, used: Sequence[str], timeout: float, cancel: Cancellation | None) -> str:
+def _run(
+    node: str, place: Place, probes: Path, used: Sequence[str], timeout: float, cancel: Cancellation | None
+) -> str:
     """Run the probes; whatever became of them, the kernel has let go of the device when this returns."""
     own = image_entries.mount_options(place)
     options = ",".join((*_ALWAYS, *safe_options(place.filesystem, read_only=True), *own))
     # A device that somebody uses isn't looked at.
     wait_until_released(node, 0.0)
+    require_alone(node)
     # The death of the probes only begins the end of their mount.
     with released(node, _RELEASE_TIMEOUT), tempfile.TemporaryDirectory(prefix="libironic_disk-") as outer:
         folder = Path(outer, "root")
@@ -112,7 +124,7 @@ def _run(node: str, place: Place, used: Sequence[str], timeout: float, cancel: C
         done = process.run(
             # With a PID namespace the deadline ends the probes too, not only what started them.
             *("unshare", "--mount", "--propagation=private", "--pid", "--fork", "--kill-child=KILL"),
-            *("sh", "-c", _SCRIPT, "sh", node, place.filesystem.value, options, str(folder), *used),
+            *("sh", "-c", _SCRIPT, "sh", node, place.filesystem.value, options, str(folder), str(probes), *used),
             timeout=timeout,
             limits=_LIMITS,
             ok=(0, _NOTHING_FOUND),
