@@ -85,6 +85,14 @@ def _rebuild(
     return error
 
 
+def shown(text: str) -> str:
+    r"""Return a text from outside so that it can be printed: what can't be shown is written as ``\n`` or ``\udcff`` is.
+
+    A name in an image may have line ends, a terminal's commands, and bytes that are no text.
+    """
+    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
+
+
 def add_aftermath(error: BaseException, words: str) -> None:
     """Add to an error, of whatever kind, in which state it left things or what else went wrong on the way out."""
     if isinstance(error, DiskError):
@@ -563,7 +571,7 @@ class PathFailed(DiskError):
     reason: str
 
     def _sentence(self) -> str:
-        return f"{self.path} in the file system on {self.tree}: {self.reason}"
+        return f"{shown(self.path)} in the file system on {self.tree}: {shown(self.reason)}"
 
 
 @dataclass(kw_only=True, eq=False)
@@ -574,7 +582,7 @@ class MultibootDamaged(DiskError):
     reason: str
 
     def _sentence(self) -> str:
-        return f"{self.path} on the multiboot partition is damaged: {self.reason}; deploy or refresh it anew"
+        return f"{self.path} on the multiboot partition is damaged: {shown(self.reason)}; deploy or refresh it anew"
 
 
 @dataclass(kw_only=True, eq=False)
@@ -597,7 +605,7 @@ class ImageDamaged(DiskError):
     offset: int
 
     def _sentence(self) -> str:
-        return f"image {self.image} is damaged at byte {self.offset}: {self.reason}"
+        return f"image {self.image} is damaged at byte {self.offset}: {shown(self.reason)}"
 
 
 @dataclass(kw_only=True, eq=False)

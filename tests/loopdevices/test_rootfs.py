@@ -55,3 +55,20 @@ def test_a_btrfs_subvolume_is_no_other_mount(tmp_path: Path, opener: Opener) -> 
         with mounted(node, FileSystem.BTRFS) as descriptor:
             tree = RootDir(descriptor, tree=node, opener=opener)
             assert tree.read_file("/@/file", limit=100) == b"inside\n"
+
+
+def test_a_directory_that_is_damaged_is_a_typed_error(tmp_path: Path) -> None:
+    image = tmp_path / "image"
+    (tmp_path / "tree/boot").mkdir(parents=True)
+    (tmp_path / "tree/boot/vmlinuz-1").touch()
+    subprocess.run(["mke2fs", "-q", "-t", "ext4", "-d", str(tmp_path / "tree"), str(image), "8M"], check=True)
+    said = subprocess.run(["debugfs", "-R", "blocks /boot", str(image)], check=True, capture_output=True, text=True)
+    with image.open("r+b") as file:
+        file.seek(int(said.stdout.split()[0]) * 1024 + 24)
+        file.write(b"\xff" * 64)
+    with (
+        loop.attached(str(image), sector_size=512) as node,
+        mounted(node, FileSystem.EXT4) as descriptor,
+        pytest.raises(PathFailed, match="/boot in the file system"),
+    ):
+        RootDir(descriptor, tree=node).names("/boot")

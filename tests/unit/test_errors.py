@@ -172,3 +172,14 @@ def test_two_errors_with_the_same_fields_are_two_errors() -> None:
 
 def test_requests_and_devices_can_be_caught_apart() -> None:
     assert not any(issubclass(kind, RequestError) and issubclass(kind, DeviceError) for kind in EVERY_ERROR)
+
+
+@pytest.mark.parametrize("name", ["a\nb", "a\x1b[2Jb", b"a\xff".decode(errors="surrogateescape"), "a\u202eb"])
+def test_a_name_from_an_image_can_be_printed(name: str) -> None:
+    for error in (
+        errors.PathFailed(tree="/dev/sda1", path=f"/boot/{name}", reason=name),
+        errors.ImageDamaged(image="i", reason=name, offset=0),
+        errors.MultibootDamaged(path="/x", reason=name),
+    ):
+        assert str(error).isprintable()
+    assert errors.shown("größe") == "größe"

@@ -111,8 +111,12 @@ class RootDir:
 
     def names(self, path: str, *, limit: int = 10_000) -> tuple[str, ...]:
         """Return the names in a directory, sorted; more than ``limit`` are an error."""
-        with self._opened(path, os.O_RDONLY | os.O_DIRECTORY) as descriptor, os.scandir(descriptor) as entries:
-            found = sorted(entry.name for entry in islice(entries, limit + 1))
+        with self._opened(path, os.O_RDONLY | os.O_DIRECTORY) as descriptor:
+            try:
+                with os.scandir(descriptor) as entries:
+                    found = sorted(entry.name for entry in islice(entries, limit + 1))
+            except OSError as error:
+                self._fail(path, error)
         if len(found) > limit:
             raise PathFailed(tree=self._tree, path=path, reason=f"it has more than {limit} entries")
         return tuple(found)
@@ -151,7 +155,10 @@ class RootDir:
                 except OSError as error:
                     self._fail(path, error)
             if sync:
-                os.fsync(parent)
+                try:
+                    os.fsync(parent)
+                except OSError as error:
+                    self._fail(directory, error)
 
     def rewrite_file(self, path: str, data: bytes) -> None:
         """Write a file as :meth:`write_file` does; one that was there leaves it its owner, permissions and labels."""
@@ -162,7 +169,10 @@ class RootDir:
             with self._opened(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY) as before:
                 seen = os.fstat(before)
                 mode, owner = stat.S_IMODE(seen.st_mode), (seen.st_uid, seen.st_gid)
-                labels = {name: os.getxattr(before, name) for name in os.listxattr(before)}
+                try:
+                    labels = {name: os.getxattr(before, name) for name in os.listxattr(before)}
+                except OSError as error:
+                    self._fail(path, error)
         # Nobody reads it before it is as closed as the one before.
         self.write_file(path, data, mode=mode & 0o700 if owner else mode)
         if owner is None:
@@ -228,11 +238,14 @@ class RootDir:
             self._require_regular(path, found)
         with self._opened(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY) as descriptor:
             self._require_regular(path, descriptor)
+            # A hole of any size costs its author nothing, and whoever reads it everything.
+            if os.fstat(descriptor).st_size > limit:
+                self._fail_as_too_large(path, limit)
             left = limit
             while piece := self._read(path, descriptor, min(_READ_CHUNK, left + 1)):
                 left -= len(piece)
                 if left < 0:
-                    raise PathFailed(tree=self._tree, path=path, reason=f"it has more than {limit} bytes")
+                    self._fail_as_too_large(path, limit)
                 yield piece
 
     def _read(self, path: str, descriptor: int, length: int) -> bytes:
@@ -244,6 +257,9 @@ class RootDir:
     def _require_regular(self, path: str, descriptor: int) -> None:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise PathFailed(tree=self._tree, path=path, reason="it is not a regular file")
+
+    def _fail_as_too_large(self, path: str, limit: int) -> NoReturn:
+        raise PathFailed(tree=self._tree, path=path, reason=f"it has more than {limit} bytes")
 
     def _fail(self, path: str, error: OSError) -> NoReturn:
         reason = "it leads into another file system" if error.errno == errno.EXDEV else error.strerror
