@@ -9,7 +9,6 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Final
 
 from libironic_disk.errors import DiskError, KernelParametersInvalid
@@ -137,13 +136,18 @@ def subvolume_of(node: str, filesystem: FileSystem) -> str:
         return ""
     for name in ("", *_SUBVOLUMES):
         here = mount_point(node, f"/{name}")
-        if here is not None and Path(here, "etc").is_dir():
+        if here is not None and _has(here, "/etc"):
             return name
     with mounted(node, filesystem, options=("subvolid=5",)) as descriptor:
         tree = RootDir(descriptor, tree=node)
         if tree.exists("/etc"):
             return ""
         return next((name for name in _SUBVOLUMES if tree.exists(f"/{name}/etc")), "")
+
+
+def _has(mount: str, path: str) -> bool:
+    with disk_io.opened(mount, os.O_RDONLY | os.O_DIRECTORY) as descriptor:
+        return RootDir(descriptor, tree=mount).exists(path)
 
 
 def _entries(image: ImageRecord, systems: Systems, own: Mapping[str, tuple[str, ...]]) -> Iterator[RecordedEntry]:

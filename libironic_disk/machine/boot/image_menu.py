@@ -13,6 +13,10 @@ from libironic_disk.pure.boot.imagemenu import ImageEntry
 from libironic_disk.units import MIB
 
 _LIMIT: Final = 4 * MIB
+_LIMIT_OF_ALL: Final = 16 * MIB
+"""Bytes of all files together: ten thousand names of one file, or holes, take no room in an image."""
+_MOST_ENTRIES: Final = 256
+"""Files in ``loader/entries`` that are read; there are some for each kernel."""
 _DIRECTORIES: Final = ("grub", "grub2")
 
 
@@ -24,44 +28,66 @@ def parameters(tree: RootDir, boot: RootDir | None) -> Mapping[str, tuple[str, .
         boot: its boot volume, where that is another file system.
     """
     holder, directory = (tree, "/boot") if boot is None else (boot, "")
+    read = _Reading()
     found: dict[str, tuple[str, ...]] = {}
-    for entry in _entries(holder, directory):
+    for entry in _entries(holder, directory, read):
         # The first entry of a kernel is the usual one; recovery and debugging come behind it.
         found.setdefault(PurePosixPath(entry.kernel).name, imagemenu.own_parameters(entry.parameters))
     names = holder.names(directory or "/") if holder.exists(directory or "/") else ()
-    usual = _usual(tree)
+    usual = _usual(tree, read)
     return {name: usual for name in names} | found if usual else found
 
 
-def _entries(holder: RootDir, directory: str) -> Iterator[ImageEntry]:
+def loader_entries(holder: RootDir, directory: str) -> tuple[str, ...]:
+    """Return the paths of a boot loader's entries (Boot Loader Specification, type 1), at most 256 of them.
+
+    Args:
+        holder: the file system that they are in.
+        directory: what is on ``/boot``.
+    """
+    entries = f"{directory}/loader/entries"
+    try:
+        names = [name for name in holder.names(entries) if name.endswith(".conf")]
+    except PathFailed:
+        # As a rule there are none.
+        return ()
+    return tuple(f"{entries}/{name}" for name in names[:_MOST_ENTRIES])
+
+
+class _Reading:
+    """Reads files of an image until it has read enough of them."""
+
+    def __init__(self) -> None:
+        self._left = _LIMIT_OF_ALL
+
+    def text(self, tree: RootDir, path: str) -> str:
+        """Return a file's contents; of one that can't be read, or is too large, none."""
+        try:
+            data = tree.read_file(path, limit=min(_LIMIT, self._left))
+        except PathFailed:
+            return ""
+        self._left -= len(data)
+        return data.decode(errors="replace")
+
+
+def _entries(holder: RootDir, directory: str, read: _Reading) -> Iterator[ImageEntry]:
     environment: dict[str, str] = {}
     for name in _DIRECTORIES:
-        if block := _text(holder, f"{directory}/{name}/grubenv"):
+        if block := read.text(holder, f"{directory}/{name}/grubenv"):
             environment |= grubenv.lenient(block)
-    entries = f"{directory}/loader/entries"
-    names = holder.names(entries) if holder.exists(entries) else ()
-    for name in names:
-        if name.endswith(".conf") and (
-            entry := imagemenu.from_loader_entry(_text(holder, f"{entries}/{name}"), environment)
-        ):
+    for path in loader_entries(holder, directory):
+        if entry := imagemenu.from_loader_entry(read.text(holder, path), environment):
             yield entry
     for name in _DIRECTORIES:
         # The menu that came with the image is beside ours where one of ours took its place.
         for file in ("grub.cfg.image", "grub.cfg"):
-            yield from imagemenu.from_grub_cfg(_text(holder, f"{directory}/{name}/{file}"), environment)
+            yield from imagemenu.from_grub_cfg(read.text(holder, f"{directory}/{name}/{file}"), environment)
 
 
-def _usual(tree: RootDir) -> tuple[str, ...]:
+def _usual(tree: RootDir, read: _Reading) -> tuple[str, ...]:
     """What the next menu of the image's own would tell every kernel."""
-    if text := _text(tree, "/etc/kernel/cmdline"):
+    if text := read.text(tree, "/etc/kernel/cmdline"):
         return imagemenu.own_parameters(imagemenu.split_parameters(text))
-    if text := _text(tree, "/etc/default/grub"):
+    if text := read.text(tree, "/etc/default/grub"):
         return imagemenu.own_parameters(imagemenu.kernel_parameters_of(text))
     return ()
-
-
-def _text(tree: RootDir, path: str) -> str:
-    try:
-        return tree.read_file(path, limit=_LIMIT).decode(errors="replace")
-    except PathFailed:
-        return ""

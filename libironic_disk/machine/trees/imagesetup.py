@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from libironic_disk.errors import PathFailed, shown
 from libironic_disk.machine.trees.rootfs import RootDir
 from libironic_disk.pure.boot import fstab
 from libironic_disk.pure.boot.fstab import Line
@@ -13,6 +14,9 @@ from libironic_disk.units import MIB
 
 _FSTAB: Final = "/etc/fstab"
 _LIMIT: Final = 4 * MIB
+# For people: of lines that are gone.
+_KEPT_OF_A_LINE: Final = 400
+_KEPT_LINES: Final = 400
 _WITH_UUIDS: Final = (
     _FSTAB,
     "/etc/crypttab",
@@ -23,10 +27,11 @@ _WITH_UUIDS: Final = (
     "/etc/initramfs-tools/conf.d/resume",
 )
 _LOADER_ENTRIES: Final = "/boot/loader/entries"
+_MOST_ENTRIES: Final = 256
 
 
 def write_fstab(tree: RootDir, lines: Sequence[Line], *, merge: bool, known: frozenset[str]) -> tuple[str, ...]:
-    """Write the fstab of an image, make its mount points, and return the lines of its own that are gone.
+    """Write the fstab of an image, make its mount points, and return the lines of its own that are gone, to be shown.
 
     An image without ``/etc`` is no system: nothing is written.
 
@@ -47,7 +52,7 @@ def write_fstab(tree: RootDir, lines: Sequence[Line], *, merge: bool, known: fro
     for line in lines:
         if line.mount.startswith("/") and line.mount != "/":
             tree.make_dirs(line.mount)
-    return merged.dropped
+    return tuple(shown(line)[:_KEPT_OF_A_LINE] for line in merged.dropped[:_KEPT_LINES])
 
 
 def replace_uuids(tree: RootDir, changed: Mapping[str, str]) -> tuple[str, ...]:
@@ -56,10 +61,19 @@ def replace_uuids(tree: RootDir, changed: Mapping[str, str]) -> tuple[str, ...]:
     Raises:
         PathFailed: a file can't be written.
     """
-    paths = list(_WITH_UUIDS)
-    if tree.exists(_LOADER_ENTRIES):
-        paths += [f"{_LOADER_ENTRIES}/{name}" for name in tree.names(_LOADER_ENTRIES) if name.endswith(".conf")]
-    return tuple(path for path in paths if _replace_in(tree, path, changed))
+    if not changed:
+        return ()
+    return tuple(path for path in (*_WITH_UUIDS, *_loader_entries(tree)) if _replace_in(tree, path, changed))
+
+
+def _loader_entries(tree: RootDir) -> tuple[str, ...]:
+    """Return the paths of the entries of the Boot Loader Specification, type 1; of more than 256 the first ones."""
+    try:
+        names = [name for name in tree.names(_LOADER_ENTRIES) if name.endswith(".conf")]
+    except PathFailed:
+        # As a rule there are none.
+        return ()
+    return tuple(f"{_LOADER_ENTRIES}/{name}" for name in names[:_MOST_ENTRIES])
 
 
 def _replace_in(tree: RootDir, path: str, changed: Mapping[str, str]) -> bool:

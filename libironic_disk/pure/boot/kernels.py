@@ -31,6 +31,8 @@ _INITRDS: Final = (
     "initramfs-{}",  # Alpine
 )
 _PRERELEASE: Final = re.compile(r"[._-](?=(?:pre|rc|test|trunk)(?![a-z]))")
+_MOST: Final = 64
+"""Kernels of one image that are listed: the menu of all systems has to stay readable, for GRUB and for us."""
 _RESCUE: Final = re.compile(r"(?:^0-|[.-])rescue(?:$|[.-])")
 
 
@@ -46,7 +48,8 @@ class Kernel:
 def find_kernels(names: Iterable[str]) -> tuple[Kernel, ...]:
     """Return the kernels in a listing of ``/boot``: newest first, rescue kernels behind all others.
 
-    A name with any character beyond letters, digits and ``._+~-`` is none: these names reach a boot loader's script.
+    Of more than 64 the others are passed over. A name with any character beyond letters, digits and ``._+~-`` is none:
+    these names reach a boot loader's script.
     """
     present = frozenset(names)
     found = [
@@ -56,7 +59,7 @@ def find_kernels(names: Iterable[str]) -> tuple[Kernel, ...]:
     ]
     found.sort(key=lambda kernel: (version_key(kernel.version), kernel.name), reverse=True)
     found.sort(key=lambda kernel: _RESCUE.search(kernel.version) is not None)
-    return tuple(found)
+    return tuple(found[:_MOST])
 
 
 def _initrd(version: str, present: frozenset[str]) -> str:

@@ -230,6 +230,10 @@ def _list(value: object) -> list[object]:
 def _text(value: object) -> str:
     if not isinstance(value, str):
         raise TypeError("a text is missing")
+    # They become paths and arguments of programs, which have neither.
+    value.encode()
+    if "\0" in value:
+        raise ValueError("a text has a NUL in it")
     return value
 
 

@@ -75,3 +75,8 @@ def test_orders_as_dpkg_does(one: str, other: str) -> None:
 @pytest.mark.parametrize("name", ["vmlinux-5.14-default.gz", "vmlinux-6.4.xz", "vmlinuz-6.4.zst"])
 def test_what_is_packed_for_debuggers_is_no_kernel(name: str) -> None:
     assert [kernel.name for kernel in find_kernels([name, "vmlinuz-5.14-default"])] == ["vmlinuz-5.14-default"]
+
+
+def test_an_image_with_thousands_of_kernels_has_a_menu_that_can_be_read() -> None:
+    found = find_kernels(f"vmlinuz-{number}" for number in range(10_000))
+    assert [kernel.version for kernel in found] == [str(number) for number in range(9999, 9935, -1)]

@@ -72,3 +72,11 @@ def test_an_entry_of_an_unknown_image_is_refused() -> None:
     text = menurecord.as_json(replace(RECORD, entries=(RecordedEntry(image="nobody's", entry=ENTRY),)))
     with pytest.raises(MultibootDamaged, match="images that it doesn't know: nobody's"):
         menurecord.parse(text, path="x")
+
+
+@pytest.mark.parametrize("text", ["/boot/vmlinuz\0x", "/boot/\ud800"])
+def test_a_path_that_no_program_could_be_given_is_refused(text: str) -> None:
+    document = json.loads(menurecord.as_json(RECORD))
+    document["entries"][0]["kernel"] = text
+    with pytest.raises(MultibootDamaged, match="no record of a menu"):
+        menurecord.parse(json.dumps(document), path="x")
