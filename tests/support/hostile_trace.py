@@ -1,0 +1,141 @@
+"""Work on a hostile root, judged by what was asked of the kernel meanwhile, and by what is left."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from libironic_disk.machine import process
+from libironic_disk.units import MIB
+from tests.support import hostile_roots
+from tests.support.disks import LoopDisk
+from tests.support.hostile_roots import Outside
+from tests.support.tracing import Call, Done, Worker
+
+MEMORY = 128 * MIB
+"""What one piece of work may take beside what Python has."""
+SECONDS = 40.0
+
+# Programs that those of the gateway start, and what the small script for os-prober's probes is made of.
+_HELPERS = frozenset(
+    {
+        *("sh", "dash", "mount", "mkdir", "cp", "mknod", "chroot", "python3", "python", "python3.11", "prlimit"),
+        *("grep", "sed", "cut", "head", "cat", "ls", "tr", "logger", "mktemp", "rm", "basename", "uname", "printf"),
+        *("20microsoft", "40lsb", "70hurd", "90linux-distro", "mke2fs", "mkfs.ext4", "mkfs.fat", "udevadm"),
+    }
+)
+_SYSTEM = re.compile(
+    r"/(usr|bin|sbin|lib\w*|proc|sys|dev|etc/(ld\.so|localtime|mtab|mke2fs\.conf|passwd|group|nsswitch|blkid|mtools|lvm)"
+    r"|var/lib/os-prober|run/(udev|lock|blkid|mount|lvm)|target|root|tmp|var|null|libironic_disk-mark)\b.*|/|"
+)
+# Where a path that is one name in an open directory is no way out: it isn't followed, or was made a moment ago.
+_UNFOLLOWED = frozenset(
+    {"mkdirat", "mknodat", "unlinkat", "renameat", "renameat2", "linkat", "symlinkat", "readlinkat", "fchmodat"}
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bench:
+    """The worker, and what lies outside of the roots that it is given."""
+
+    folder: Path
+    outside: Outside
+    disk: LoopDisk
+    worker: Worker
+
+    def work(
+        self, node: str, works: Mapping[str, Mapping[str, object]], *, looks_at_disks: bool = False
+    ) -> Mapping[str, Any]:
+        """Have work done on a device, and assert whatever holds of any work on any root; return what became of it.
+
+        Args:
+            node: the device.
+            works: what is done to it, by the worker's names of it.
+            looks_at_disks: whether it is a part of the work to look at every disk of the machine.
+        """
+        before, disk = self.outside.state(), self.disk.digest()
+        done = self.worker.work(node=node, works=works)
+        outside = (str(self.outside.folder),) if looks_at_disks else (str(self.outside.folder), self.disk.node)
+        problems = [*_followed(done, self, outside), *_started(done), *_left(done)]
+        assert problems == [], "\n".join(problems[:20])
+        assert self.outside.state() == before
+        assert self.disk.digest() == disk
+        return done.answer
+
+
+def _left(done: Done) -> Iterator[str]:
+    for name, answer in done.answer.items():
+        yield from (f"{name} left {each}" for each in answer["leaks"])
+        if not answer["is_typed"]:
+            yield f"{name} ended with {answer['error']}: {answer['said']}"
+        if not answer["said"].replace("\n", "").isprintable():
+            yield f"{name} said {answer['said']!r}"
+        if answer["memory"] > MEMORY:
+            yield f"{name} took {answer['memory'] // MIB} MiB"
+    if done.seconds > SECONDS:
+        yield f"it took {done.seconds} s"
+
+
+def _followed(done: Done, bench: Bench, outside: Sequence[str]) -> Iterator[str]:
+    """Yield what was opened or changed outside, or by a name from an image in a way that a link leads out of."""
+    own = (str(bench.folder), str(Path.cwd()), str(Path(process.__file__).parents[2]))
+    for call in done.calls:
+        if any(each in text for each in outside for text in (*_asked(call), call.opened)):
+            yield f"outside: {call}"
+        elif call.name in {"connect", "bind", "sendto", "ptrace", "process_vm_writev", "init_module", "bpf"}:
+            # A daemon that knows users' names, and one that keeps a log, are asked for and aren't there.
+            if call.succeeded:
+                yield f"not a reader of files: {call}"
+        elif call.name == "openat2":
+            if "RESOLVE_IN_ROOT" not in call.arguments or "RESOLVE_NO_XDEV" not in call.arguments:
+                yield f"not held in the root: {call}"
+        elif call.name in {"open", "openat", "creat"} and call.opened and not _is_known(call, own):
+            yield f"by a name: {call}"
+
+
+def _asked(call: Call) -> tuple[str, ...]:
+    """Return the paths that the kernel is asked for; what is written into a link, or read from one, is only text.
+
+    Those of openat2 are inside of the root, whatever they are called: what it opened shows.
+    """
+    match call.name:
+        case "symlink" | "symlinkat" | "openat2":
+            return ()
+        case "readlink" | "readlinkat":
+            return call.paths[:1]
+        case _:
+            return call.paths
+
+
+def _is_known(call: Call, own: tuple[str, ...]) -> bool:
+    path = call.paths[0] if call.paths else ""
+    if path.startswith("/"):
+        return path.startswith(own) or _SYSTEM.fullmatch(path) is not None
+    if "/" in path and not call.directory.startswith(own) and not call.directory.startswith(("/usr", "/proc", "/sys")):
+        return False
+    return (
+        path == "."
+        or any(flag in call.arguments for flag in ("O_NOFOLLOW", "O_EXCL"))
+        or call.name in _UNFOLLOWED
+        or call.directory.startswith((*own, "/proc", "/sys", "/usr", "/dev"))
+    )
+
+
+def _started(done: Done) -> Iterator[str]:
+    """Yield programs that aren't this machine's own, or not those of the gateway."""
+    known = _HELPERS | process.PACKAGES.keys()
+    for call in done.calls:
+        if call.name not in {"execve", "execveat"} or not call.succeeded:
+            continue
+        path = call.paths[0]
+        is_python = "/bin/python" in path
+        if Path(path).name not in known or not (path.startswith(("/usr/", "/bin/", "/sbin/")) or is_python):
+            yield f"started: {call}"
+
+
+def secrets_on(file: Path) -> bool:
+    """Whether anything from outside has got into an image."""
+    return hostile_roots.SECRET in file.read_bytes()
