@@ -7,6 +7,7 @@ from pathlib import PurePosixPath
 from typing import Final
 
 from libironic_disk.errors import PathFailed
+from libironic_disk.machine.trees.imagesetup import loader_entries
 from libironic_disk.machine.trees.rootfs import RootDir
 from libironic_disk.pure.boot import grubenv, imagemenu
 from libironic_disk.pure.boot.imagemenu import ImageEntry
@@ -15,8 +16,6 @@ from libironic_disk.units import MIB
 _LIMIT: Final = 4 * MIB
 _LIMIT_OF_ALL: Final = 16 * MIB
 """Bytes of all files together: ten thousand names of one file, or holes, take no room in an image."""
-_MOST_ENTRIES: Final = 256
-"""Files in ``loader/entries`` that are read; there are some for each kernel."""
 _DIRECTORIES: Final = ("grub", "grub2")
 
 
@@ -36,22 +35,6 @@ def parameters(tree: RootDir, boot: RootDir | None) -> Mapping[str, tuple[str, .
     names = holder.names(directory or "/") if holder.exists(directory or "/") else ()
     usual = _usual(tree, read)
     return {name: usual for name in names} | found if usual else found
-
-
-def loader_entries(holder: RootDir, directory: str) -> tuple[str, ...]:
-    """Return the paths of a boot loader's entries (Boot Loader Specification, type 1), at most 256 of them.
-
-    Args:
-        holder: the file system that they are in.
-        directory: what is on ``/boot``.
-    """
-    entries = f"{directory}/loader/entries"
-    try:
-        names = [name for name in holder.names(entries) if name.endswith(".conf")]
-    except PathFailed:
-        # As a rule there are none.
-        return ()
-    return tuple(f"{entries}/{name}" for name in names[:_MOST_ENTRIES])
 
 
 class _Reading:

@@ -78,7 +78,7 @@ class OsProberReport:
 
 
 def probe(
-    nodes: Mapping[str, Place], *, timeout: float = 60.0, cancel: Cancellation | None = None, probes: Path = PROBES
+    nodes: Mapping[str, Place], *, timeout: float = 20.0, cancel: Cancellation | None = None, probes: Path = PROBES
 ) -> OsProberReport:
     """Let os-prober's probes look at some unmounted file systems.
 

@@ -26,7 +26,6 @@ _WITH_UUIDS: Final = (
     "/boot/grub2/grub.cfg",
     "/etc/initramfs-tools/conf.d/resume",
 )
-_LOADER_ENTRIES: Final = "/boot/loader/entries"
 _MOST_ENTRIES: Final = 256
 
 
@@ -63,17 +62,23 @@ def replace_uuids(tree: RootDir, changed: Mapping[str, str]) -> tuple[str, ...]:
     """
     if not changed:
         return ()
-    return tuple(path for path in (*_WITH_UUIDS, *_loader_entries(tree)) if _replace_in(tree, path, changed))
+    return tuple(path for path in (*_WITH_UUIDS, *loader_entries(tree, "/boot")) if _replace_in(tree, path, changed))
 
 
-def _loader_entries(tree: RootDir) -> tuple[str, ...]:
-    """Return the paths of the entries of the Boot Loader Specification, type 1; of more than 256 the first ones."""
+def loader_entries(holder: RootDir, boot: str) -> tuple[str, ...]:
+    """Return the paths of a boot loader's entries (Boot Loader Specification, type 1); of more than 256 the first ones.
+
+    Args:
+        holder: the file system that they are in.
+        boot: the directory in it that is the system's ``/boot``; empty for its top.
+    """
+    entries = f"{boot}/loader/entries"
     try:
-        names = [name for name in tree.names(_LOADER_ENTRIES) if name.endswith(".conf")]
+        names = [name for name in holder.names(entries) if name.endswith(".conf")]
     except PathFailed:
         # As a rule there are none.
         return ()
-    return tuple(f"{_LOADER_ENTRIES}/{name}" for name in names[:_MOST_ENTRIES])
+    return tuple(f"{entries}/{name}" for name in names[:_MOST_ENTRIES])
 
 
 def _replace_in(tree: RootDir, path: str, changed: Mapping[str, str]) -> bool:
