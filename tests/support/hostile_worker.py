@@ -34,6 +34,7 @@ from libironic_disk.pure.roles import Architecture, Firmware
 from libironic_disk.pure.tables.model import TableKind
 from libironic_disk.request import DeployRequest, FirmwareEntry
 from libironic_disk.units import KIB, MIB
+from tests.support import inside
 from tests.support.hostile_roots import OLD_UUID, UUID
 
 _PLACE = Place(filesystem=FileSystem.EXT4, uuid=UUID)
@@ -104,7 +105,7 @@ def _boot_plan() -> BootPlan:
 
 def probe(node: str) -> object:
     """Ask os-prober."""
-    report = osprober.probe({node: _PLACE}, timeout=4)
+    report = osprober.probe({node: _PLACE}, timeout=100 if inside.is_inside() else 10)
     return {"titles": [each.title for each in report.found], "problems": list(report.problems)}
 
 
