@@ -25,6 +25,10 @@ fields without parsing text::
     │   ├── EntryUnknown          no system is meant by a name, or several are
     │   ├── BootImpossible        firmware, table and disk can't boot together
     │   ├── KernelParametersInvalid  a kernel parameter that can't be passed on as it is
+    │   ├── BootIsoRefused        a boot ISO that can't be changed as it was asked for
+    │   ├── NotEnoughRoom         a file system has less free bytes than a file will need
+    │   ├── IsoInvalid            no ISO 9660 image, or one that is damaged or cut off
+    │   ├── IsoUnsupported        an ISO 9660 image of a kind that can't be read or changed so
     │   ├── LoaderConfigRefused  a boot loader's configuration that can't be changed as wished
     │   ├── FatImageRefused      a file that can't be put into an image of a FAT file system
     │   └── ToolMissing           a program isn't installed; names its package
@@ -374,6 +378,54 @@ class KernelParametersInvalid(RequestError):
 
     def _sentence(self) -> str:
         return f"kernel parameter {self.parameter!r} is refused: {self.reason}"
+
+
+@dataclass(kw_only=True, eq=False)
+class BootIsoRefused(RequestError):
+    """A boot ISO has nothing to boot, or can't be changed as it was asked for; nothing was written."""
+
+    iso: str
+    reason: str
+
+    def _sentence(self) -> str:
+        return f"boot ISO {self.iso} is refused: {self.reason}"
+
+
+@dataclass(kw_only=True, eq=False)
+class NotEnoughRoom(RequestError):
+    """The file system of ``directory`` has only ``available`` free bytes where ``wanted`` will be written."""
+
+    directory: str
+    wanted: int
+    available: int
+
+    def _sentence(self) -> str:
+        return (
+            f"{self.directory} has {in_words(self.available)} free, and {in_words(self.wanted)} are needed; free some "
+            "or take another directory"
+        )
+
+
+@dataclass(kw_only=True, eq=False)
+class IsoInvalid(RequestError):
+    """Bytes that are no ISO 9660 image, or one that is damaged or was cut off."""
+
+    iso: str
+    problems: tuple[str, ...]
+
+    def _sentence(self) -> str:
+        return f"{self.iso} is no valid ISO 9660 image: {'; '.join(self.problems)}"
+
+
+@dataclass(kw_only=True, eq=False)
+class IsoUnsupported(RequestError):
+    """An ISO 9660 image of a kind that can't be read here, or can't be changed so without breaking something."""
+
+    iso: str
+    reason: str
+
+    def _sentence(self) -> str:
+        return f"{self.iso} isn't supported: {self.reason}"
 
 
 @dataclass(kw_only=True, eq=False)

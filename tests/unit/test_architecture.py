@@ -14,7 +14,7 @@ PACKAGE = "libironic_disk"
 TOP = Path(libironic_disk.__file__).parent
 MOST_LINES = 400
 # A flat list of small classes, which everybody looks for in one place.
-LONGER = {f"{PACKAGE}.errors": 700}
+LONGER = {f"{PACKAGE}.errors": 900}
 
 # What may be imported where nothing may touch the machine. A whole module unless it says which of its names.
 ALLOWED_IN_PURE: dict[str, frozenset[str]] = {
@@ -47,8 +47,10 @@ ALLOWED_IN_PURE: dict[str, frozenset[str]] = {
         "lzma",
         "math",
         "operator",
+        "posixpath",
         "re",
         "shlex",
+        "stat",
         "string",
         "struct",
         "textwrap",
