@@ -12,6 +12,8 @@ from enum import StrEnum
 from typing import Final
 
 from benchmarks import machine
+from benchmarks.bootisos.measuring import measure as measure_bootisos
+from benchmarks.bootisos.measuring import report as report_bootisos
 from benchmarks.images.measuring import measure as measure_images
 from benchmarks.images.reporting import report as report_images
 from benchmarks.images.works import WORKS
@@ -25,9 +27,10 @@ class Benchmark(StrEnum):
 
     PARTITIONING = "partitioning"
     IMAGES = "images"
+    BOOT_ISOS = "bootisos"
 
 
-_ROUNDS: Final = {Benchmark.PARTITIONING: 15, Benchmark.IMAGES: 5}
+_ROUNDS: Final = {Benchmark.PARTITIONING: 15, Benchmark.IMAGES: 5, Benchmark.BOOT_ISOS: 5}
 
 
 def main() -> None:
@@ -52,7 +55,7 @@ def main() -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument(
-        "benchmark", nargs="?", type=Benchmark, choices=list(Benchmark), help="both, unless one is named"
+        "benchmark", nargs="?", type=Benchmark, choices=list(Benchmark), help="all, unless one is named"
     )
     parser.add_argument("--rounds", type=int, help="rounds of each side; the first comes on top")
     parser.add_argument("--only", default="", metavar="TEXT", help="images: the works with this text in their name")
@@ -71,6 +74,8 @@ def _measured(benchmark: Benchmark, arguments: argparse.Namespace) -> Iterable[s
         case Benchmark.IMAGES:
             works = [work for work in WORKS if arguments.only in work.name]
             return report_images(list(measure_images(works, rounds, arguments.size * MIB)))
+        case Benchmark.BOOT_ISOS:
+            return report_bootisos(measure_bootisos(rounds))
 
 
 if __name__ == "__main__":

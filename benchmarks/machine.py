@@ -14,6 +14,7 @@ _PROGRAMS = (
     ("util-linux", "mkswap --version"),
     ("parted", "parted --version"),
     ("gdisk", "sgdisk --version"),
+    ("xorriso", "xorriso -version"),
     ("qemu-img", "qemu-img --version"),
     ("curl", "curl --version"),
     ("gzip", "gzip --version"),

@@ -4,14 +4,15 @@ The whole job is :func:`libironic_disk.deploy.deploy`. Its parts can be called b
 observe, plan, apply: see :mod:`~libironic_disk.partitioner`, :mod:`~libironic_disk.images`,
 :mod:`~libironic_disk.volumes`, :mod:`~libironic_disk.wholedisk`, :mod:`~libironic_disk.configdrive`,
 :mod:`~libironic_disk.filesystems` and :mod:`~libironic_disk.grub`. Several systems on one disk are
-:mod:`~libironic_disk.multiboot`, :mod:`~libironic_disk.switching` and :mod:`~libironic_disk.bootinfo`. Every error is a
-:class:`~libironic_disk.errors.DiskError`.
+:mod:`~libironic_disk.multiboot`, :mod:`~libironic_disk.switching` and :mod:`~libironic_disk.bootinfo`. Boot ISOs are
+:mod:`~libironic_disk.bootiso`. Every error is a :class:`~libironic_disk.errors.DiskError`.
 
 What is named here is the public interface, and so is what the modules above name; everything else may change.
 """
 
 from libironic_disk import (
     bootinfo,
+    bootiso,
     configdrive,
     deploy,
     filesystems,
@@ -47,7 +48,7 @@ from libironic_disk.images import (
     infer_image_type,
 )
 from libironic_disk.machine.disks.staging import StagedDisk
-from libironic_disk.pure.boot.kernelparams import KernelParameters
+from libironic_disk.pure.boot.kernelparams import KernelParameters, ParameterChange
 from libironic_disk.pure.disks.alignment import Alignment
 from libironic_disk.pure.disks.documents import layout_from_json, layout_to_json, plan_from_json, plan_to_json
 from libironic_disk.pure.disks.drawing import as_svg, as_text
@@ -109,6 +110,7 @@ __all__ = [
     "Layout",
     "Location",
     "Metadata",
+    "ParameterChange",
     "PartitionSpec",
     "Percent",
     "Phase",
@@ -132,6 +134,7 @@ __all__ = [
     "as_svg",
     "as_text",
     "bootinfo",
+    "bootiso",
     "configdrive",
     "deploy",
     "filesystems",

@@ -46,6 +46,7 @@ PACKAGES: Final[Mapping[str, str]] = {
     "grub-script-check": "grub-common",
     "efibootmgr": "efibootmgr",
     "setpriv": "util-linux",
+    "xorriso": "xorriso",
     "mdadm": "mdadm",
     "dmsetup": "dmsetup",
     "pvs": "lvm2",

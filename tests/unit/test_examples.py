@@ -13,6 +13,7 @@ import pytest
 
 import libironic_disk
 from examples import plan_disk
+from lab.isolayouts import IsoLayout, make
 from lab.systemdisk import FILES
 from libironic_disk import DeployRequest, DiskError, Role, errors, layout_from_json, plan_from_json, plan_to_json
 from libironic_disk.pure import roles
@@ -43,13 +44,16 @@ def debian(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def desk(tmp_path: Path, debian: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A directory with what the documentation's sessions find: an image, two blank disks of 20 GiB and the samples."""
+    """A directory with what the documentation's sessions find: an image, two blank disks, an ISO and the samples."""
     (tmp_path / "debian.qcow2").symlink_to(debian)
     for name in ("disk.img", "other.img"):
         with (tmp_path / name).open("wb") as file:
             file.truncate(20 * GIB)
     for sample in ("layout.json", "plan.json"):
         (tmp_path / sample).symlink_to(DOCS / sample)
+    make(IsoLayout.GRUB, tmp_path / "live.iso")
+    for part in ("vmlinuz", "initrd.img"):
+        (tmp_path / part).write_bytes(b"a placeholder")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -143,7 +147,7 @@ def test_every_error_is_documented_with_its_remedy() -> None:
 def test_every_public_name_is_in_the_reference() -> None:
     page = (DOCS / "reference.rst").read_text()
     modules = {"bootinfo", "configdrive", "deploy", "filesystems", "grub", "images", "multiboot", "partitioner"}
-    modules |= {"switching", "volumes", "wholedisk"}
+    modules |= {"bootiso", "switching", "volumes", "wholedisk"}
     for name in set(libironic_disk.__all__) - modules - {"DiskError", "DiskState"}:
         assert re.search(rf"^\.\. auto\w+:: libironic_disk\.(\w+\.)*{name}$", page, re.MULTILINE), name
     for name in modules | {"errors", "events"}:

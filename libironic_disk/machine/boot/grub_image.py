@@ -6,7 +6,7 @@ Nothing here reads or writes a disk.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
@@ -43,6 +43,11 @@ _ON: Final[Mapping[Platform, tuple[str, ...]]] = {
     Platform.X86_64_EFI: ("all_video", "minicmd"),
     Platform.ARM64_EFI: ("all_video", "minicmd"),
 }
+# What an ISO is booted with. It has no further modules: these are all.
+_ON_CDS: Final = (
+    *("iso9660", "part_gpt", "part_msdos", "fat", "search", "search_fs_uuid", "normal", "configfile", "linux", "boot"),
+    *("gzio", "xzio", "zstd", "serial", "terminal", "echo", "test", "ls", "cat", "halt", "reboot"),
+)
 # What finds a file system on a logical volume or an array. Only there: it reads whatever any disk of the machine says.
 _FOR_VOLUMES: Final = ("diskfilter", "lvm", "mdraid1x")
 _TIMEOUT: Final = 60.0
@@ -71,15 +76,35 @@ def core_image(
         ToolMissing: GRUB for this platform isn't installed here.
         ProgramError: grub-mkimage failed.
     """
-    require(platform, modules=modules)
     wanted = (*_EVERYWHERE, *_ON[platform], *(_FOR_VOLUMES if volumes else ()))
+    return _made(platform, early_config, wanted, form=platform, modules=modules)
+
+
+def cd_image(platform: Platform, early_config: str, *, modules: Path = MODULES_DIRECTORY) -> bytes:
+    """Make GRUB's core for an ISO: the loader of its ESP, or the El Torito boot image that a BIOS starts.
+
+    Raises:
+        ToolMissing: GRUB for this platform isn't installed here.
+        ProgramError: grub-mkimage failed.
+    """
+    form = "i386-pc-eltorito" if platform is Platform.I386_PC else platform
+    return _made(platform, early_config, (*_ON_CDS, *_ON[platform]), form=form, modules=modules)
+
+
+def cd_boot_sector(*, modules: Path = MODULES_DIRECTORY) -> Path:
+    """Return where GRUB's boot sector is by which a BIOS starts an ISO that was written to a disk."""
+    return modules / Platform.I386_PC / "boot_hybrid.img"
+
+
+def _made(platform: Platform, early_config: str, wanted: Iterable[str], *, form: str, modules: Path) -> bytes:
+    require(platform, modules=modules)
     names = [name for name in wanted if (modules / platform / f"{name}.mod").is_file()]
     with tempfile.TemporaryDirectory(prefix="libironic_disk-") as directory:
         config, image = Path(directory, "early.cfg"), Path(directory, "core.img")
         config.write_text(early_config)
         process.run(
             "grub-mkimage",
-            *(f"--format={platform}", f"--directory={modules / platform}", f"--output={image}"),
+            *(f"--format={form}", f"--directory={modules / platform}", f"--output={image}"),
             *(f"--config={config}", f"--prefix={GRUB_DIRECTORY}"),
             *names,
             timeout=_TIMEOUT,

@@ -29,6 +29,7 @@ class _Files:
 
     shim: str
     grub: str
+    cd_grub: str
     shim_package: str
     grub_package: str
     grub_name: str
@@ -38,6 +39,7 @@ _FILES: Final[Mapping[Architecture, _Files]] = {
     Architecture.X86_64: _Files(
         shim="usr/lib/shim/shimx64.efi.signed",
         grub="usr/lib/grub/x86_64-efi-signed/grubx64.efi.signed",
+        cd_grub="usr/lib/grub/x86_64-efi-signed/gcdx64.efi.signed",
         shim_package="shim-signed",
         grub_package="grub-efi-amd64-signed",
         grub_name="grubx64.efi",
@@ -45,6 +47,7 @@ _FILES: Final[Mapping[Architecture, _Files]] = {
     Architecture.AARCH64: _Files(
         shim="usr/lib/shim/shimaa64.efi.signed",
         grub="usr/lib/grub/arm64-efi-signed/grubaa64.efi.signed",
+        cd_grub="usr/lib/grub/arm64-efi-signed/gcdaa64.efi.signed",
         shim_package="shim-signed",
         grub_package="grub-efi-arm64-signed",
         grub_name="grubaa64.efi",
@@ -89,6 +92,35 @@ def write(device: str, node: str, architecture: Architecture, early_config: str,
     esp.write_file(node, f"{_directory(device, grub)}/grub.cfg", stub.encode())
     esp.write_file(node, f"{loader.rpartition('/')[0]}/{files.grub_name}", grub)
     esp.write_file(node, loader, (root / files.shim).read_bytes())
+
+
+def cd_files(medium: str, architecture: Architecture, *, root: Path = ROOT) -> dict[str, bytes]:
+    """Return the loader for a medium that is read as a CD, by path on its EFI system partition.
+
+    This GRUB looks for ``/boot/grub/grub.cfg`` where it was loaded from: to it that is the CD itself, and on a disk
+    the EFI system partition.
+
+    Args:
+        medium: for messages.
+        architecture: of the machine.
+        root: where this machine's files are.
+
+    Raises:
+        BootImpossible: there is none for this architecture.
+        ToolMissing: a part isn't installed; with the package.
+    """
+    files = _files(medium, architecture)
+    loader = esp.REMOVABLE_LOADERS[architecture]
+    grub = f"{loader.rpartition('/')[0]}/{files.grub_name}"
+    found = {}
+    for name, path, package in (
+        (loader, files.shim, files.shim_package),
+        (grub, files.cd_grub, files.grub_package),
+    ):
+        if not (root / path).is_file():
+            raise ToolMissing(tool=f"a signed loader ({root / path})", package=package)
+        found[name] = (root / path).read_bytes()
+    return found
 
 
 def _files(device: str, architecture: Architecture) -> _Files:

@@ -1,0 +1,1 @@
+"""ISO images in files: opened, written, and changed by xorriso."""

@@ -1,0 +1,218 @@
+"""A file that is made of ranges of others and some new bytes, written out: as a whole, or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final, Protocol
+
+from libironic_disk.errors import NotEnoughRoom, PathFailed, SourceChanged
+from libironic_disk.events import Cancellation, EventSink, ignore
+from libironic_disk.machine.images.file_ranges import SYNC_WRITE, synchronise
+from libironic_disk.machine.images.metering import Meter
+from libironic_disk.machine.isos.opening import OpenFile, Part
+from libironic_disk.pure.ropes import Rope, Zeros
+from libironic_disk.units import MIB
+
+_MODE: Final = 0o666  # less the process's mask
+_AT_ONCE: Final = 32 * MIB
+_BUFFER: Final = MIB
+# The file systems can't do it, are different ones, or the kernel is old: bytes then pass through us.
+_NO_COPY: Final = frozenset((errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, errno.EBADF))
+
+
+class Parted(Protocol):
+    """Where the ranges of a rope are."""
+
+    def part(self, offset: int, size: int) -> Sequence[Part]:
+        """Return in which open file a run of bytes is, piece by piece."""
+
+
+def write(
+    rope: Rope,
+    base: Parted,
+    destination: Path,
+    *,
+    sink: EventSink = ignore,
+    cancel: Cancellation | None = None,
+) -> None:
+    """Write a rope into a file that has its name only when it is complete and on the disk.
+
+    The kernel copies the ranges, by reference where the file system can do that. Holes of the base are holes again.
+
+    Raises:
+        NotEnoughRoom: the file system has too little; nothing was written.
+        PathFailed: the file can't be made or written.
+        SourceFailed, SourceChanged: the base can't be read, or was written to.
+        Cancelled: the caller wished so.
+    """
+    pieces = list(_data(rope, base))
+    check_room(destination.parent, sum(length for _, _, length in pieces))
+    meter = Meter(sink, rope.size, cancel)
+    with replacing(destination) as temporary:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            for at, source, length in pieces:
+                _put(descriptor, at, source, length, meter)
+            os.ftruncate(descriptor, rope.size)
+            meter.read_until(rope.size)
+            meter.tick()
+            os.fsync(descriptor)
+            _check_unchanged(pieces)
+        finally:
+            os.close(descriptor)
+    meter.ended()
+
+
+def check_room(directory: Path, wanted: int) -> None:
+    """Check that a directory's file system has as many free bytes.
+
+    Raises:
+        NotEnoughRoom: it has fewer.
+        PathFailed: it isn't there.
+    """
+    try:
+        status = os.statvfs(directory)
+    except (OSError, ValueError) as error:
+        raise _failed(directory, error) from error
+    available = status.f_bavail * status.f_frsize
+    if wanted > available:
+        raise NotEnoughRoom(directory=str(directory), wanted=wanted, available=available)
+
+
+@contextmanager
+def replacing(destination: Path) -> Iterator[Path]:
+    """Give the path of an empty file, which takes the destination's place, already synced, when the ``with`` ends well.
+
+    After an error nothing is left of it, and what was there before is still there.
+
+    Raises:
+        PathFailed: it can't be made, written or renamed.
+    """
+    temporary = destination.with_name(f".{destination.name}-{secrets.token_hex(4)}")
+    try:
+        os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _MODE))
+    except (OSError, ValueError) as error:
+        raise _failed(destination, error) from error
+    try:
+        if destination.is_dir():
+            raise PathFailed(tree="this machine", path=str(destination), reason="it is a directory")
+        yield temporary
+        temporary.replace(destination)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise _failed(destination, error) from error
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _sync_directory(destination)
+
+
+def sync(path: Path) -> None:
+    """Bring a file that another program wrote to the disk.
+
+    Raises:
+        OSError: with the kernel's errno.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _data(rope: Rope, base: Parted) -> Iterator[tuple[int, bytes | Part, int]]:
+    """Yield what has to be written: where, what, and how many bytes; holes and zeros are left out."""
+    at = 0
+    for piece in rope.pieces:
+        if isinstance(piece, bytes):
+            yield at, piece, len(piece)
+            at += len(piece)
+            continue
+        if isinstance(piece, Zeros):
+            at += piece.size
+            continue
+        for part in base.part(piece.offset, piece.size):
+            for start, length in _filled(part):
+                yield at + start - part.offset, Part(part.file, start, length), length
+            at += part.size
+
+
+def _filled(part: Part) -> Iterator[tuple[int, int]]:
+    """Yield the runs of a part that aren't holes: start in its file, and length."""
+    part.file.check_unchanged()
+    descriptor, start, end = part.file.fileno(), part.offset, part.offset + part.size
+    while start < end:
+        try:
+            start = max(start, os.lseek(descriptor, start, os.SEEK_DATA))
+            hole = os.lseek(descriptor, start, os.SEEK_HOLE)
+        except OSError as error:
+            if error.errno == errno.ENXIO:  # a hole up to the end
+                return
+            hole = end  # a device, or a file system that doesn't tell
+        if start < end:
+            yield start, min(hole, end) - start
+        start = hole
+
+
+def _put(descriptor: int, at: int, source: bytes | Part, length: int, meter: Meter) -> None:
+    done = 0
+    copied: _Copy = _by_kernel
+    while done < length:
+        meter.read_until(at + done)
+        meter.tick()
+        if isinstance(source, bytes):
+            count = os.pwrite(descriptor, memoryview(source)[done:], at + done)
+        else:
+            wanted = min(length - done, _AT_ONCE)
+            try:
+                count = copied(source.file, source.offset + done, descriptor, at + done, wanted)
+            except OSError as error:
+                if copied is _by_hand or error.errno not in _NO_COPY:
+                    raise
+                copied = _by_hand
+                continue
+            if not count:
+                raise SourceChanged(source=source.file.name, reason="it became shorter", offset=source.offset + done)
+        # The disk begins now: else all of its work would be left to fsync.
+        with suppress(OSError):
+            synchronise(descriptor, SYNC_WRITE, at + done, count)
+        meter.moved(written=count)
+        done += count
+
+
+_Copy = Callable[[OpenFile, int, int, int, int], int]
+
+
+def _by_kernel(source: OpenFile, start: int, target: int, at: int, length: int) -> int:
+    return os.copy_file_range(source.fileno(), target, length, offset_src=start, offset_dst=at)
+
+
+def _by_hand(source: OpenFile, start: int, target: int, at: int, length: int) -> int:
+    return os.pwrite(target, source.read_at(start, min(length, _BUFFER)), at)
+
+
+def _check_unchanged(pieces: Sequence[tuple[int, bytes | Part, int]]) -> None:
+    for file in {source.file for _, source, _ in pieces if isinstance(source, Part)}:
+        file.check_unchanged()
+
+
+def _sync_directory(destination: Path) -> None:
+    """Bring the name to the disk; where that fails, the file is there and may not outlast a power cut."""
+    try:
+        descriptor = os.open(destination.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise _failed(destination, error) from error
+
+
+def _failed(path: Path, error: OSError | ValueError) -> PathFailed:
+    reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+    return PathFailed(tree="this machine", path=str(path), reason=reason)

@@ -1,0 +1,1 @@
+"""Boot ISOs as values: what is in them that boots, and what changes in them."""
