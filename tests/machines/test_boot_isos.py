@@ -14,7 +14,7 @@ from libironic_disk.pure.boot.kernelparams import KernelParameters
 from libironic_disk.pure.bootisos.spec import BootIsoSpec
 from libironic_disk.pure.roles import Firmware
 
-pytestmark = [pytest.mark.machine, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.machine, pytest.mark.timeout(900)]
 
 BIOS, UEFI = Firmware
 CD, USB, DISK = Medium
