@@ -31,6 +31,10 @@ fields without parsing text::
     │   ├── IsoUnsupported        an ISO 9660 image of a kind that can't be read or changed so
     │   ├── LoaderConfigRefused  a boot loader's configuration that can't be changed as wished
     │   ├── FatImageRefused      a file that can't be put into an image of a FAT file system
+    │   ├── InvalidParameterValue  something in a boot task can't be used
+    │   ├── MissingParameterValue  a boot task lacks something
+    │   ├── LoaderMissing         a boot loader's file isn't installed; names its package
+    │   ├── RootFull              what should be published has no room on the server's disk
     │   └── ToolMissing           a program isn't installed; names its package
     ├── DeviceError               something about a disk
     │   ├── NotABlockDevice
@@ -45,6 +49,7 @@ fields without parsing text::
     │   ├── ProgramFailed
     │   └── ProgramTimedOut
     ├── MultibootDamaged          a file of the multiboot partition isn't what was written there
+    ├── BootTaskBusy              another task has the machine, or a network card of it
     ├── SwitchRefused             which system boots next can't be changed so
     ├── PathFailed                something inside a file system isn't what it should be
     ├── ImageDamaged              the bytes of an image, once they came, were wrong
@@ -396,6 +401,41 @@ class NotEnoughRoom(RequestError):
     """The file system of ``directory`` has only ``available`` free bytes where ``wanted`` will be written."""
 
     directory: str
+class InvalidParameterValue(RequestError):
+    """Something in a boot task can't be used; ``problems`` has every defect."""
+
+    problems: tuple[str, ...]
+
+    def _sentence(self) -> str:
+        return f"the machine can't be booted so: {'; '.join(self.problems)}"
+
+
+@dataclass(kw_only=True, eq=False)
+class MissingParameterValue(RequestError):
+    """A boot task lacks something; ``names`` has all that is missing."""
+
+    names: tuple[str, ...]
+
+    def _sentence(self) -> str:
+        return f"the boot task lacks {', '.join(self.names)}"
+
+
+@dataclass(kw_only=True, eq=False)
+class LoaderMissing(RequestError):
+    """A file of a boot loader isn't where the distribution puts it."""
+
+    path: str
+    package: str
+
+    def _sentence(self) -> str:
+        return f"{self.path} is missing; it comes with the package {self.package}"
+
+
+@dataclass(kw_only=True, eq=False)
+class RootFull(RequestError):
+    """What should be published needs ``wanted`` bytes, and the file system of ``root`` has ``available``."""
+
+    root: str
     wanted: int
     available: int
 
@@ -403,6 +443,8 @@ class NotEnoughRoom(RequestError):
         return (
             f"{self.directory} has {in_words(self.available)} free, and {in_words(self.wanted)} are needed; free some "
             "or take another directory"
+            f"{self.root} has {in_words(self.available)} left, and {in_words(self.wanted)} are to be published; clean "
+            "up what is no longer needed, or take a larger file system"
         )
 
 
@@ -635,6 +677,17 @@ class MultibootDamaged(DiskError):
 
     def _sentence(self) -> str:
         return f"{self.path} on the multiboot partition is damaged: {shown(self.reason)}; deploy or refresh it anew"
+
+
+@dataclass(kw_only=True, eq=False)
+class BootTaskBusy(DiskError):
+    """Another task has ``subject``, a node or a MAC address; ``holder`` says who. Nothing was changed."""
+
+    subject: str
+    holder: str
+
+    def _sentence(self) -> str:
+        return f"the boot of {self.subject} can't be changed now: {self.holder} has it"
 
 
 @dataclass(kw_only=True, eq=False)
