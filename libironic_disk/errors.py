@@ -34,7 +34,7 @@ fields without parsing text::
     │   ├── InvalidParameterValue  something in a boot task can't be used
     │   ├── MissingParameterValue  a boot task lacks something
     │   ├── LoaderMissing         a boot loader's file isn't installed; names its package
-    │   ├── RootFull              what should be published has no room on the server's disk
+    │   ├── NotEnoughRoom         a file system has less free bytes than a file will need
     │   └── ToolMissing           a program isn't installed; names its package
     ├── DeviceError               something about a disk
     │   ├── NotABlockDevice
@@ -432,10 +432,10 @@ class LoaderMissing(RequestError):
 
 
 @dataclass(kw_only=True, eq=False)
-class RootFull(RequestError):
-    """What should be published needs ``wanted`` bytes, and the file system of ``root`` has ``available``."""
+class NotEnoughRoom(RequestError):
+    """The file system of ``directory`` has only ``available`` free bytes where ``wanted`` will be written."""
 
-    root: str
+    directory: str
     wanted: int
     available: int
 

@@ -40,6 +40,7 @@ ALLOWED_IN_PURE: dict[str, frozenset[str]] = {
         "functools",
         "hashlib",
         "hmac",
+        "ipaddress",
         "isal",
         "isal.igzip_lib",
         "itertools",

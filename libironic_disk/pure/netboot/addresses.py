@@ -10,8 +10,9 @@ from urllib.parse import urlsplit
 from libironic_disk.errors import InvalidParameterValue
 
 _MAC: Final = re.compile(r"[0-9a-f]{2}(?:([:-])[0-9a-f]{2}(?:\1[0-9a-f]{2}){4}|[0-9a-f]{10})")
-# RFC 3986's characters, less those that mean something to iPXE or GRUB ($ ' & ; ( ) { }) or begin a fragment.
-_URL: Final = re.compile(r"[A-Za-z0-9._~:/?\[\]@!*+,=%-]+")
+# RFC 3986's characters, less those that mean something to iPXE, GRUB or dnsmasq ($ ' & ; ( ) ! * ,) or begin a
+# fragment.
+_URL: Final = re.compile(r"[A-Za-z0-9._~:/?\[\]@+=%-]+")
 _SCHEMES: Final = frozenset({"http", "https", "tftp"})
 _LONGEST_URL: Final = 1024
 _MULTICAST: Final = 1

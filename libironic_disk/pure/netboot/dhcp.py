@@ -7,11 +7,14 @@ manual (175).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from ipaddress import ip_address
 from typing import Final
 
 from libironic_disk.errors import InvalidParameterValue
+from libironic_disk.pure.roles import Architecture, Firmware
 
 LONGEST_VALUE: Final = 255
 """Octets: the length of an option is one octet (RFC 2132, section 2)."""
@@ -95,3 +98,59 @@ def _problem(value: str) -> str:
     if len(value) > LONGEST_VALUE:
         return f"has {len(value)} octets of at most {LONGEST_VALUE}"
     return ""
+
+
+# IANA, "Processor Architecture Types". Firmware for x86-64 says 7; some says 9, as RFC 4578 had it before its erratum.
+PXE_ARCHITECTURES: Final[Mapping[tuple[Firmware, Architecture], tuple[int, ...]]] = {
+    (Firmware.BIOS, Architecture.X86_64): (0,),
+    (Firmware.UEFI, Architecture.X86_64): (7, 9),
+    (Firmware.UEFI, Architecture.AARCH64): (11,),
+}
+HTTP_ARCHITECTURES: Final[Mapping[Architecture, tuple[int, ...]]] = {
+    Architecture.X86_64: (16,),
+    Architecture.AARCH64: (19,),
+}
+
+
+def pxe_options(
+    server: str, boot_file: str, *, client: Client = Client.ANY, architectures: tuple[int, ...] = ()
+) -> tuple[DhcpOption, ...]:
+    """Return the options by which a firmware finds a file on a TFTP server.
+
+    Args:
+        server: its IP address or its name. By IPv4's only the address, an IPv6 firmware gets nothing.
+        boot_file: the file's path there.
+        client: who may be given them.
+        architectures: of those clients.
+    """
+    version = _version(server)
+    values: list[tuple[OptionName, str]] = []
+    if version is not IpVersion.V6:
+        values += [(OptionName.BOOT_FILE, boot_file), (OptionName.TFTP_SERVER_NAME, server)]
+    if version is IpVersion.V4:
+        values += [(OptionName.TFTP_SERVER_ADDRESS, server), (OptionName.NEXT_SERVER, server)]
+    if version is not IpVersion.V4:
+        values.append((OptionName.BOOT_FILE_URL, f"tftp://{f'[{server}]' if version else server}/{boot_file}"))
+    return tuple(_option(name, value, client, architectures) for name, value in values)
+
+
+def url_options(url: str, *, client: Client, architectures: tuple[int, ...] = ()) -> tuple[DhcpOption, ...]:
+    """Return the options that name a URL to iPXE, or to a firmware that boots from HTTP."""
+    names = (OptionName.BOOT_FILE, OptionName.BOOT_FILE_URL)
+    options = tuple(_option(name, url, client, architectures) for name in names)
+    if client is Client.IPXE:
+        return options
+    return (*options, _option(OptionName.VENDOR_CLASS, HTTP_CLIENT, client, architectures))
+
+
+def _option(name: OptionName, value: str, client: Client, architectures: tuple[int, ...]) -> DhcpOption:
+    version = IpVersion.V6 if name is OptionName.BOOT_FILE_URL else IpVersion.V4
+    return DhcpOption(name=name, value=value, version=version, client=client, architectures=architectures)
+
+
+def _version(server: str) -> IpVersion | None:
+    """Return which address a text is; None for a name."""
+    try:
+        return IpVersion(str(ip_address(server).version))
+    except ValueError:
+        return None
