@@ -50,6 +50,8 @@ fields without parsing text::
     │   └── ProgramTimedOut
     ├── MultibootDamaged          a file of the multiboot partition isn't what was written there
     ├── BootTaskBusy              another task has the machine, or a network card of it
+    ├── VirtualMediaFailed        a machine's controller didn't do what it was asked
+    │   └── SlotRefused           it can't with this slot; another one may do
     ├── SwitchRefused             which system boots next can't be changed so
     ├── PathFailed                something inside a file system isn't what it should be
     ├── ImageDamaged              the bytes of an image, once they came, were wrong
@@ -688,6 +690,25 @@ class BootTaskBusy(DiskError):
 
     def _sentence(self) -> str:
         return f"the boot of {self.subject} can't be changed now: {self.holder} has it"
+
+
+@dataclass(kw_only=True, eq=False)
+class VirtualMediaFailed(DiskError):
+    """The controller of ``node`` didn't do ``operation``; ``reason`` is what it answered, ``slot`` where, if at one."""
+
+    node: str
+    operation: str
+    reason: str
+    slot: str = ""
+
+    def _sentence(self) -> str:
+        where = f" at {self.slot}" if self.slot else ""
+        return f"the controller of {self.node} failed to {self.operation}{where}: {self.reason}"
+
+
+@dataclass(kw_only=True, eq=False)
+class SlotRefused(VirtualMediaFailed):
+    """The controller can't do so with this slot, and wouldn't the next time; another slot may do."""
 
 
 @dataclass(kw_only=True, eq=False)

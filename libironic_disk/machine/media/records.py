@@ -1,0 +1,168 @@
+"""What a directory knows of each machine's media: a small file for each, which is also the lock of that machine.
+
+A crash leaves the file and lets the lock go, so that whoever comes next knows what there was to take back.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from libironic_disk.errors import BootTaskBusy, NotEnoughRoom
+
+_SUFFIX: Final = ".media"
+_LOCK: Final = ".media-lock"
+_LONGEST: Final = 4096
+_CONTENT: Final = "content"
+
+
+class Record:
+    """What is known of one machine, for as long as nobody else has it; :meth:`Records.claimed` gives it."""
+
+    def __init__(self, records: Records, path: Path, descriptor: int) -> None:
+        self._records = records
+        self._path = path
+        self._descriptor = descriptor
+        self._rooms, self._content = _parsed(os.pread(descriptor, _LONGEST, 0))
+
+    @property
+    def content(self) -> str:
+        """A digest of what was last put in for the instance, whole; empty if nothing was."""
+        return self._content
+
+    def set_content(self, digest: str) -> None:
+        """Remember what was put in."""
+        with self._records.locked():
+            self._content = digest
+            self._write()
+
+    def take_room(self, purpose: str, size: int) -> None:
+        """Promise some bytes of the directory to a purpose, in place of those that it had.
+
+        Raises:
+            NotEnoughRoom: all machines together would have more than the limit.
+        """
+        with self._records.locked():
+            others = sum(self._rooms.values()) - self._rooms.get(purpose, 0)
+            self._records.check(size, others + self._records.promised(but=self._path))
+            self._rooms[purpose] = size
+            self._write()
+
+    def give_back(self, purpose: str) -> None:
+        """Promise nothing any more."""
+        with self._records.locked():
+            self._rooms.pop(purpose, None)
+            self._write()
+
+    def is_empty(self) -> bool:
+        """Whether there is nothing to remember."""
+        return not self._rooms and not self._content
+
+    def _write(self) -> None:
+        text = json.dumps(self._rooms | ({_CONTENT: self._content} if self._content else {})).encode()
+        os.ftruncate(self._descriptor, 0)
+        os.pwrite(self._descriptor, text, 0)
+        os.fsync(self._descriptor)
+
+
+class Records:
+    """The records of all machines.
+
+    Args:
+        directory: exists; several processes may share it.
+        limit: bytes that may be promised in it. None is as much as there is.
+    """
+
+    def __init__(self, directory: Path, limit: int | None) -> None:
+        self.directory: Final = directory
+        self._limit = limit
+
+    @contextmanager
+    def claimed(self, node: str) -> Iterator[Record]:
+        """Have a machine's media to oneself.
+
+        Raises:
+            BootTaskBusy: another thread or process has them now.
+            OSError: the directory can't be written to.
+        """
+        path = self.directory / f"{node}{_SUFFIX}"
+        descriptor = _claim(node, path)
+        try:
+            record = Record(self, path, descriptor)
+            try:
+                yield record
+            finally:
+                if record.is_empty():
+                    path.unlink(missing_ok=True)
+        finally:
+            os.close(descriptor)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep others from promising room, for a moment."""
+        descriptor = os.open(self.directory / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def promised(self, *, but: Path) -> int:
+        """Return the bytes that all machines but one were promised."""
+        total = 0
+        for path in self.directory.glob(f"*{_SUFFIX}"):
+            if path != but:
+                try:
+                    total += sum(_parsed(path.read_bytes()[:_LONGEST])[0].values())
+                except FileNotFoundError:
+                    continue
+        return total
+
+    def check(self, wanted: int, taken: int) -> None:
+        """Check a promise against the limit.
+
+        Raises:
+            NotEnoughRoom: it is more than there is.
+        """
+        if self._limit is not None and wanted + taken > self._limit:
+            available = max(0, self._limit - taken)
+            raise NotEnoughRoom(directory=str(self.directory), wanted=wanted, available=available)
+
+
+def _claim(node: str, path: Path) -> int:
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _is_still(path, descriptor):
+                return descriptor
+        except BlockingIOError as error:
+            os.close(descriptor)
+            raise BootTaskBusy(subject=node, holder="another task of the same machine") from error
+        # Whoever had it has removed it after we opened it, and somebody else may have made a new one.
+        os.close(descriptor)
+
+
+def _is_still(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
+def _parsed(text: bytes) -> tuple[dict[str, int], str]:
+    """Read a record; one that a crash cut off says nothing, by which everything is made anew."""
+    try:
+        values = json.loads(text or b"{}")
+    except (ValueError, RecursionError):
+        return {}, ""
+    if not isinstance(values, dict):
+        return {}, ""
+    content = values.pop(_CONTENT, "")
+    rooms = {str(key): value for key, value in values.items() if isinstance(value, int) and value >= 0}
+    return rooms, content if isinstance(content, str) else ""
