@@ -51,6 +51,7 @@ http {{
     access_log off;
     sendfile on;
     tcp_nopush on;
+    keepalive_requests 100000000;
     server {{
         listen {_HOST}:{port};
         root "{directory}";
