@@ -26,7 +26,6 @@ fields without parsing text::
     │   ├── BootImpossible        firmware, table and disk can't boot together
     │   ├── KernelParametersInvalid  a kernel parameter that can't be passed on as it is
     │   ├── BootIsoRefused        a boot ISO that can't be changed as it was asked for
-    │   ├── NotEnoughRoom         a file system has less free bytes than a file will need
     │   ├── IsoInvalid            no ISO 9660 image, or one that is damaged or cut off
     │   ├── IsoUnsupported        an ISO 9660 image of a kind that can't be read or changed so
     │   ├── LoaderConfigRefused  a boot loader's configuration that can't be changed as wished
@@ -399,10 +398,6 @@ class BootIsoRefused(RequestError):
 
 
 @dataclass(kw_only=True, eq=False)
-class NotEnoughRoom(RequestError):
-    """The file system of ``directory`` has only ``available`` free bytes where ``wanted`` will be written."""
-
-    directory: str
 class InvalidParameterValue(RequestError):
     """Something in a boot task can't be used; ``problems`` has every defect."""
 
@@ -445,8 +440,6 @@ class NotEnoughRoom(RequestError):
         return (
             f"{self.directory} has {in_words(self.available)} free, and {in_words(self.wanted)} are needed; free some "
             "or take another directory"
-            f"{self.root} has {in_words(self.available)} left, and {in_words(self.wanted)} are to be published; clean "
-            "up what is no longer needed, or take a larger file system"
         )
 
 
