@@ -15,7 +15,16 @@ import libironic_disk
 from examples import plan_disk
 from lab.isolayouts import IsoLayout, make
 from lab.systemdisk import FILES
-from libironic_disk import DeployRequest, DiskError, Role, errors, layout_from_json, plan_from_json, plan_to_json
+from libironic_disk import (
+    DeployRequest,
+    DiskError,
+    Role,
+    bootiso,
+    errors,
+    layout_from_json,
+    plan_from_json,
+    plan_to_json,
+)
 from libironic_disk.pure import roles
 from libironic_disk.units import GIB
 from tests.conftest import Bench
@@ -91,10 +100,10 @@ def _without_inode(text: str) -> str:
     return re.sub(r'"serial": "\d+:\d+"', '"serial": ""', text)
 
 
-def _fenced(language: str) -> str:
-    """Return the README's one block in a language."""
-    (block,) = re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-    return str(block)
+def _fenced(language: str, number: int = 0) -> str:
+    """Return a block of the README in a language."""
+    blocks = re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    return str(blocks[number])
 
 
 @pytest.mark.usefixtures("desk")
@@ -114,6 +123,16 @@ def test_the_readme_deploys(debian: Path, capsys: pytest.CaptureFixture[str]) ->
     oracles.output("qemu-img", "convert", "-O", "raw", str(debian), "root.raw")
     assert uuid == oracles.blkid("root.raw")["UUID"]
     assert {row.name for row in oracles.sfdisk("disk.img").rows} >= {"esp", "swap", "root"}
+
+
+@pytest.mark.usefixtures("desk")
+def test_the_readme_patches_an_iso() -> None:
+    make(IsoLayout.GRUB, Path("installer.iso"))
+    exec(compile(_fenced("python", 1), "README.md", "exec"), {})  # noqa: S102 - the README's own example
+    with bootiso.open_iso("for-machine-12.iso") as patched:
+        lines = [line for config in patched.configs for line in config.lines]
+    assert lines
+    assert all("ipa-api-url=http://10.0.0.1:6385" in line.parameters.words for line in lines)
 
 
 @pytest.mark.loopdevice
