@@ -112,7 +112,8 @@ def by_xorriso(path: Path, *options: str) -> dict[str, bytes]:
             "/",
             str(out),
         ]
-        subprocess.run(argv, check=True, capture_output=True)
+        done = subprocess.run(argv, check=False, capture_output=True)
+        assert done.returncode == 0, done.stderr[-2000:]
         return {f"/{file.relative_to(out)}": file.read_bytes() for file in out.rglob("*") if file.is_file()}
 
 

@@ -7,6 +7,7 @@ import struct
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -224,6 +225,29 @@ def test_media_checksums(tmp_path: Path, kind: IsoLayout) -> None:
         done = subprocess.run(["checkisomd5", path], capture_output=True, text=True, check=False)
         assert done.returncode == status
         assert (read_image(changed).media_checksum is None) == (wanted is MediaChecksum.REMOVED)
+
+
+@pytest.mark.parametrize("size", [0, 1, 40_000, 688_127, 688_128, 3_000_000])
+def test_a_media_checksum_is_the_one_that_implantisomd5_makes(tmp_path: Path, size: int) -> None:
+    base = isos.layout(IsoLayout.GRUB)
+    files = {"/new": Rope.of(Random(size).randbytes(size))}
+    plain, renewed = (
+        isos.rendered(edited(read_image(base), base, IsoEdit(files=files, media_checksum=wanted)), base)
+        for wanted in (MediaChecksum.REMOVED, MediaChecksum.RENEWED)
+    )
+    path = tmp_path / "image.iso"
+    path.write_bytes(plain.data)
+    subprocess.run(["implantisomd5", path], check=True, capture_output=True)
+    assert path.read_bytes() == renewed.data
+    subprocess.run(["checkisomd5", path], check=True, capture_output=True)
+    # One bit anywhere in what was put, and it says so.
+    if size:
+        damaged = bytearray(renewed.data)
+        found = read_image(renewed).find("/new")
+        assert found is not None
+        damaged[found.offset] ^= 1
+        path.write_bytes(damaged)
+        assert subprocess.run(["checkisomd5", path], capture_output=True, check=False).returncode == 1
 
 
 @pytest.mark.parametrize(
