@@ -78,6 +78,8 @@ class FileChanges:
         for change in self._changes:
             self._edits |= change.finish()
         if self.space.size:
+            # libisofs reads one sector more than a directory has, and fails if the image or the partition ends there.
+            self.space.take(SECTOR)
             self.growth = growth_of(self._image, self._place, self.space.size)
         self._edits |= self._boot_edits()
         return self._edits

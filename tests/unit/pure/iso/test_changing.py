@@ -125,6 +125,20 @@ def test_the_code_in_the_mbr_finds_a_loader_that_moved() -> None:
         assert table == (16, now.offset // SECTOR, now.size, sum(words) & 0xFFFFFFFF)
 
 
+def test_no_directory_is_the_last_of_an_image(tmp_path: Path) -> None:
+    """xorriso reads on behind it, and where the image ends with one of its blocks of 32 sectors, there is nothing."""
+    base = isos.layout(IsoLayout.BIOS_ONLY, Names.JOLIET)
+    path, block, tried = tmp_path / "image.iso", 32 * SECTOR, 0
+    for sectors in range(32):
+        files = {"/new/file": bytes(sectors * SECTOR)}
+        changed = put(base, files)
+        if {changed.size % block, (changed.size - SECTOR) % block} & {0}:
+            path.write_bytes(changed.data)
+            assert isos.by_xorriso(path)["/new/file"] == files["/new/file"]
+            tried += 1
+    assert tried == 2
+
+
 def test_what_fits_changes_in_place() -> None:
     base = isos.layout(IsoLayout.GRUB)
     changed = put(base, {"/pieces/03.bin": b"shorter", "/layout.txt": b"longer" * 100})
