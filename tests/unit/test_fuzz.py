@@ -22,7 +22,7 @@ TARGETS = {
     "fstab": (520, ("0 mounts", "3 mounts")),
     "grubenv": (1050, ("3 variables", "MultibootDamaged")),
     "http": (130, ("parts", "no parts", "SourceFailed", "ServerRefused")),
-    "isos": (130, ("5 files, 2 boot images", "5 files, 1 boot images", "IsoInvalid")),
+    "isos": (130, ("5 files, 2 boot images, grown", "boot images, changed", "refused", "IsoInvalid")),
     "loaders": (520, ("grub, 2 kernels", "syslinux, 2 kernels", "loader-entry, 1 kernels", "LoaderConfigRefused")),
     "loaderentries": (1050, ("a command line", "KernelParametersInvalid")),
     "menus": (1050, ("0 entries", "1 entries", "3 entries")),
