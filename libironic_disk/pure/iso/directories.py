@@ -19,7 +19,7 @@ from libironic_disk.pure.iso.volumes import SECTOR, Volume, VolumeKind
 from libironic_disk.pure.ropes import Base, Range
 from libironic_disk.units import MIB, align_up
 
-_MOST_RECORDS: Final = 300_000
+_MOST_RECORDS: Final = 100_000
 _MOST_BYTES: Final = 64 * MIB
 _LARGEST_DIRECTORY: Final = 16 * MIB
 _DEEPEST: Final = 64

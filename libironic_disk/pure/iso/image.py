@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 
 from libironic_disk.errors import IsoInvalid, IsoUnsupported
 from libironic_disk.pure.iso.directories import Directory, Entry, Tree, TreeReader
@@ -15,7 +16,8 @@ from libironic_disk.pure.iso.volumes import DescriptorSet, Volume, VolumeKind, r
 from libironic_disk.pure.roles import Firmware
 from libironic_disk.pure.ropes import Base, Rope
 
-_PREFERRED = (TreeKind.ROCK_RIDGE, TreeKind.JOLIET, TreeKind.PLAIN)
+_MOST_STARTS: Final = 32
+_PREFERRED: Final = (TreeKind.ROCK_RIDGE, TreeKind.JOLIET, TreeKind.PLAIN)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,7 +158,8 @@ def read_image(base: Base, *, name: str = "the image", size: int | None = None) 
 
 
 def _of_partitions(base: Base, hybrid: Hybrid, size: int, name: str) -> Iterator[DescriptorSet]:
-    for start in sorted({part.start for part in hybrid.partitions if 0 < part.start < size}):
+    # A GPT can have thousands of entries, and in each place there could be a tree.
+    for start in sorted({part.start for part in hybrid.partitions if 0 < part.start < size})[:_MOST_STARTS]:
         found = read_descriptors(base, size=size, origin=start, name=name)
         if found is not None:
             yield found

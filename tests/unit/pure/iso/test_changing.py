@@ -289,3 +289,85 @@ def test_plain_names_are_all_that_some_images_have() -> None:
     assert isos.contents(put(base, {"/more/a_file": b"1", "/more/b.cfg": b"2"}))["/more/b.cfg"] == b"2"
     with pytest.raises(IsoUnsupported, match="neither Rock Ridge's names nor Joliet's"):
         put(base, {"/a file with blanks": b""})
+
+
+def genisoimage(tree: Path, *options: str) -> Memory:
+    return isos.made(
+        lambda path: subprocess.run(["genisoimage", "-quiet", "-R", *options, "-o", path, tree], check=True)
+    )
+
+
+def test_a_udf_beside_the_tree_shows_the_same_or_nothing_is_changed(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"contents")
+    base = genisoimage(tmp_path, "-udf")
+    assert isos.contents(put(base, {"/file": b"CONTENTS"})) == {"/file": b"CONTENTS"}
+    for files in ({"/file": b"longer than that"}, {"/new": b""}):
+        with pytest.raises(IsoUnsupported, match="it has a UDF, too"):
+            put(base, files)
+
+
+def test_directories_too_deep_for_iso_9660(tmp_path: Path) -> None:
+    deep = tmp_path.joinpath("tree", *"abcdefghijkl")
+    deep.mkdir(parents=True)
+    (deep / "file").write_bytes(b"deep down")
+    base = genisoimage(tmp_path / "tree")
+    path = "/" + "/".join("abcdefghijkl")
+    changed = put(base, {f"{path}/file": b"x" * 5000, f"{path}/new": b"new", "/top": b"top"})
+    image = tmp_path / "image.iso"
+    image.write_bytes(changed.data)
+    assert isos.differences(isos.by_xorriso(image), isos.contents(changed)) == []
+    assert isos.contents(put(base, {f"{path}/{number:03}": b"" for number in range(100)}))[f"{path}/099"] == b""
+    # These would have to move, and with them links that only Rock Ridge has.
+    for letters in ("abcdefg", "abcdefgh"):
+        with pytest.raises(IsoUnsupported, match="too deep for ISO 9660"):
+            put(base, {f"/{'/'.join(letters)}/{number:03}": b"" for number in range(100)})
+
+
+def test_directories_that_move_with_all_that_is_in_them(tmp_path: Path) -> None:
+    base = isos.layout(IsoLayout.GRUB)
+    # Enough for the root and a directory with others in it to need more sectors.
+    files = {
+        f"{folder}/{number:03} a name that takes some room": b"%d" % number
+        for folder in ("", "/boot")
+        for number in range(60)
+    }
+    changed = put(base, files)
+    path = tmp_path / "image.iso"
+    path.write_bytes(changed.data)
+    assert not set(isos.differences(isos.by_xorriso(path), isos.contents(changed))) - CATALOGS
+    assert isos.by_isoinfo(path, "-J", "/boot/059 a name that takes some room") == b"59"
+    view = isos.partition_with_tree(changed)
+    assert view is not None
+    assert isos.differences(isos.contents(view), isos.contents(changed)) == []
+    # By the path tables alone.
+    table = subprocess.run(["isoinfo", "-p", "-i", path], check=True, capture_output=True, text=True).stdout
+    found = {line.split()[-1] for line in table.splitlines() if line[:1].isdigit() or line.strip()[:1].isdigit()}
+    assert {"BOOT", "GRUB", "LOADER", "ENTRIES", "PIECES"} <= found
+
+
+def test_a_backup_gpt_that_was_misplaced_is_at_the_end(tmp_path: Path) -> None:
+    original, path = tmp_path / "original.iso", tmp_path / "image.iso"
+    original.write_bytes(isos.layout(IsoLayout.GRUB).data)
+    (tmp_path / "new").write_bytes(bytes(5000))
+    argv = ["xorriso", "-indev", str(original), "-outdev", str(path), "-boot_image", "any", "replay"]
+    subprocess.run([*argv, "-map", str(tmp_path / "new"), "/new", "-commit"], check=True, capture_output=True)
+    assert any("secondary header" in problem for problem in isos.table_problems(path))
+    changed = put(Memory(path.read_bytes()), {"/layout.txt": bytes(9000)})
+    path.write_bytes(changed.data)
+    assert not any(problem.startswith("Problem") for problem in isos.table_problems(path))
+    assert changed.data[-512:].startswith(b"EFI PART")
+    # GRUB knows the word, too, but not at the start of a sector.
+    assert [changed.data[at : at + 8] for at in range(0, changed.size, 512)].count(b"EFI PART") == 2
+
+
+def test_what_is_compressed_is_neither_read_nor_replaced(tmp_path: Path) -> None:
+    (tmp_path / "zeros").write_bytes(bytes(300_000))
+    add = ["-map", str(tmp_path), "/", "-set_filter_r", "--zisofs", "/", "--", "-commit"]
+    base = isos.made(
+        lambda path: subprocess.run(["xorriso", "-outdev", str(path), *add], check=True, capture_output=True)
+    )
+    image = read_image(base)
+    with pytest.raises(IsoUnsupported, match="is compressed"):
+        image.content("/zeros")
+    with pytest.raises(IsoUnsupported, match="is compressed"):
+        edited(image, base, IsoEdit(files={"/zeros": Rope.of(b"x")}))
