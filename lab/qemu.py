@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -26,6 +27,9 @@ OVMF_VARIABLES = Path("/usr/share/OVMF/OVMF_VARS_4M.fd")
 # Microsoft's keys are in it, by which distributions' shims are signed.
 OVMF_SECURE_CODE = Path("/usr/share/OVMF/OVMF_CODE_4M.ms.fd")
 OVMF_SECURE_VARIABLES = Path("/usr/share/OVMF/OVMF_VARS_4M.ms.fd")
+
+DISK_BOOT_INDEX = 10
+"""The disk's place in the firmware's order."""
 
 _CONTROL_SEQUENCE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[()][0-9A-B]|[=>78Mc])|[\x00\x07\x08\r]")
 _SHOWN = 4000
@@ -129,45 +133,52 @@ class Machine:
 
 @contextmanager
 def booted(
-    disk: Path,
+    disk: Path | None,
     *,
     firmware: Firmware = Firmware.BIOS,
     sector_size: int = 512,
     memory_mib: int = 768,
     keep: bool = False,
     secure_boot: bool = False,
+    boot_uri: str = "",
     more: tuple[str, ...] = (),
 ) -> Iterator[Machine]:
     """Boot a raw disk in SeaBIOS or OVMF; the machine is off when the ``with`` ends, or when it restarts.
 
     Args:
-        disk: an image file or a block device.
+        disk: an image file or a block device; None for a machine without one.
         firmware: what starts the machine.
         sector_size: the logical and physical sector size that the machine sees.
         memory_mib: its memory.
         secure_boot: whether OVMF starts signed loaders only.
         keep: what the machine writes stays on the disk; else it is forgotten.
+        boot_uri: what OVMF fetches from a web server and boots, before the disk.
         more: further arguments for QEMU.
     """
     with ExitStack() as stack:
-        arguments = [
-            *(*EMULATED, "-m", str(memory_mib)),
-            *("-drive", f"if=none,id=disk,file={disk},format=raw,snapshot={'off' if keep else 'on'}"),
-            "-device",
-            f"virtio-blk-pci,drive=disk,bootindex=0,logical_block_size={sector_size},physical_block_size={sector_size}",
-            *more,
-        ]
+        arguments = [*EMULATED, "-m", str(memory_mib), *more]
+        if disk is not None:
+            sectors = f"logical_block_size={sector_size},physical_block_size={sector_size}"
+            arguments += [
+                *("-drive", f"if=none,id=disk,file={disk},format=raw,snapshot={'off' if keep else 'on'}"),
+                *("-device", f"virtio-blk-pci,drive=disk,bootindex={DISK_BOOT_INDEX},{sectors}"),
+            ]
         if firmware is Firmware.UEFI:
-            arguments += stack.enter_context(uefi(secure_boot=secure_boot))
+            arguments += stack.enter_context(uefi(secure_boot=secure_boot, boot_uri=boot_uri))
         yield stack.enter_context(started(arguments))
 
 
 @contextmanager
-def uefi(*, secure_boot: bool = False) -> Iterator[list[str]]:
-    """Give the arguments for a machine with OVMF whose variables are fresh, and forgotten when the ``with`` ends."""
+def uefi(*, secure_boot: bool = False, boot_uri: str = "") -> Iterator[list[str]]:
+    """Give the arguments for a machine with OVMF whose variables are fresh, and forgotten when the ``with`` ends.
+
+    With ``boot_uri`` it boots from there first, once.
+    """
     with tempfile.TemporaryDirectory(prefix="machine-") as folder:
         own = Path(folder, "variables.fd")
         shutil.copyfile(OVMF_SECURE_VARIABLES if secure_boot else OVMF_VARIABLES, own)
+        if boot_uri:
+            set_boot_uri(own, boot_uri)
         code = OVMF_SECURE_CODE if secure_boot else OVMF_CODE
         # Only system management mode may write the variables, else a system could turn Secure Boot off.
         secure = ("-global", "driver=cfi.pflash01,property=secure,value=on") if secure_boot else ()
@@ -176,6 +187,13 @@ def uefi(*, secure_boot: bool = False) -> Iterator[list[str]]:
             *("-drive", f"if=pflash,format=raw,readonly=on,file={code}"),
             *("-drive", f"if=pflash,format=raw,file={own}"),
         ]
+
+
+def set_boot_uri(variables: Path, uri: str) -> None:
+    """Make a file of OVMF's variables boot from a URI at the next start, as a controller does by Redfish."""
+    # Beside this interpreter: it comes with a Python package of the tests.
+    program = Path(sys.executable).with_name("virt-fw-vars")
+    subprocess.run([str(program), "--inplace", str(variables), "--set-boot-uri", uri], check=True, capture_output=True)
 
 
 @contextmanager

@@ -154,6 +154,27 @@ def test_imports_go_down_only() -> None:
     assert upwards == set()
 
 
+def everything_below(name: str) -> set[str]:
+    """All modules that are loaded for one, whoever asks for them."""
+    found, todo = {name}, [name]
+    while todo:
+        new = inside(imports(todo.pop())) - found
+        found |= new
+        todo += new
+    return found
+
+
+def test_booting_and_deploying_do_not_know_each_other() -> None:
+    booting = {name for name in modules() if f"{name}.".startswith(f"{PACKAGE}.boot.")}
+    deploying = {f"{PACKAGE}.{room}" for room in ("deploy", "multiboot", "request", "result")} & set(modules())
+    assert f"{PACKAGE}.boot.pxe" in booting
+    assert f"{PACKAGE}.deploy" in deploying
+    for name in booting:
+        assert everything_below(name) & deploying == set(), name
+    for name in deploying:
+        assert everything_below(name) & booting == set(), name
+
+
 def test_no_modules_import_each_other_in_a_circle() -> None:
     graph = {name: inside(imports_at_run_time(name)) for name in modules()}
     # It raises CycleError, which names the circle.

@@ -16,7 +16,7 @@ from typing import Final
 from libironic_disk.errors import BootTaskBusy, DiskError, InvalidParameterValue, NotEnoughRoom, add_aftermath
 from libironic_disk.machine.netboot import locking, sources
 from libironic_disk.machine.netboot.loaderfiles import LARGEST
-from libironic_disk.machine.netboot.rootdir import PRIVATE, PublishedRoot, opened
+from libironic_disk.machine.netboot.rootdir import PRIVATE, PublishedRoot, opened, temporary_name
 from libironic_disk.pure.netboot.addresses import MacAddress
 from libironic_disk.pure.netboot.manifest import Manifest, Part, from_json, to_json
 from libironic_disk.pure.netboot.names import STATE, Purpose, node_directory
@@ -47,6 +47,10 @@ def apply(directory: Path, plan: RootPlan, loaders: Mapping[str, bytes]) -> None
     with opened(directory) as root, _held(root, plan.node, plan.macs) as before:
         _check_claims(root, plan)
         _check_configs(root, plan, before)
+        if not plan.files:
+            # Nothing to remember either: no claim is kept to addresses for which nothing is there.
+            _drop(root, before, replace(before.without(plan.purpose), configs=()))
+            return
         _check_room(root, plan, loaders)
         part = _begin(root, plan, before, loaders)
         try:
@@ -75,11 +79,15 @@ def clean_up(directory: Path, node: str, purpose: Purpose) -> None:
         PathFailed: something can't be removed.
     """
     with opened(directory) as root:
-        if root.look(_manifest_path(node)) is None:
+        path = _manifest_path(node)
+        # Else a crash came before the first manifest had its name, or nothing ever was there.
+        if root.look(path) is None and root.look(_temporary(path)) is None:
             return
         with _held(root, node, ()) as before:
             if purpose in before.parts:
                 _drop(root, before, before.without(purpose))
+            elif not before.parts:
+                root.remove(path)
 
 
 @contextmanager
@@ -230,6 +238,11 @@ def _check_room(root: PublishedRoot, plan: RootPlan, loaders: Mapping[str, bytes
 
 def _manifest_path(node: str) -> str:
     return f"{_MANIFESTS}/{node}.json"
+
+
+def _temporary(path: str) -> str:
+    directory, _, name = path.rpartition("/")
+    return f"{directory}/{temporary_name(name)}"
 
 
 def _read(root: PublishedRoot, node: str) -> Manifest | None:

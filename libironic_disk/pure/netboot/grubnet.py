@@ -13,9 +13,14 @@ from libironic_disk.pure.netboot.choices import BootChoice, DiskBoot, IsoBoot, K
 from libironic_disk.pure.netboot.names import GRUB_CONFIG, GRUB_DIRECTORY
 from libironic_disk.pure.roles import Architecture
 
-DISPATCH: Final = """\
-# Each machine has its own configuration, by the MAC address of the card that it booted from.
-configfile $prefix/by-mac/$net_default_mac
+_CARDS: Final = 8
+_ADDRESSES: Final = " ".join(('"$net_default_mac"', *(f'"$net_efinet{number}_dhcp_mac"' for number in range(_CARDS))))
+DISPATCH: Final = f"""\
+# Each machine has its own configuration, by the MAC address of the card that it booted from. Where GRUB has asked DHCP
+# itself, it knows no such card: then it is the first that has a configuration.
+for mac in {_ADDRESSES}; do
+  if [ -n "$mac" ]; then configfile "$prefix/by-mac/$mac"; fi
+done
 exit
 """
 """The ``grub.cfg`` that every GRUB reads."""

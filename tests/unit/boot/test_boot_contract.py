@@ -12,9 +12,13 @@ from libironic_disk.boot import (
     BootDevice,
     BootInterface,
     BootTask,
+    HTTPBoot,
+    HttpLoader,
+    IPXEBoot,
     LocalDisk,
     MacAddress,
     Prepared,
+    PXEBoot,
     Ramdisk,
     RamdiskInstance,
 )
@@ -26,6 +30,7 @@ from libironic_disk.machine.isos import building
 from libironic_disk.pure.bootisos.spec import BootIsoSpec
 from libironic_disk.pure.netboot.task import as_parameters
 from tests.support.controllers import Controller
+from tests.support.netboot import small_loaders
 
 PARAMS: Mapping[str, str | None] = {"ipa-api-url": "http://192.0.2.1:6385", "quiet": None}
 
@@ -89,7 +94,47 @@ def virtual_media(folder: Path) -> Subject:
     )
 
 
-INTERFACES = (chalked, virtual_media)
+def pxe(folder: Path) -> Subject:
+    loaders = small_loaders(folder.parent / "loaders")
+    return Subject(
+        made=lambda: PXEBoot(folder, server="192.0.2.1", loaders=loaders), left=lambda: published_besides_locks(folder)
+    )
+
+
+def ipxe(folder: Path) -> Subject:
+    loaders = small_loaders(folder.parent / "loaders")
+    http, tftp = folder / "http", folder / "tftp"
+    http.mkdir()
+    tftp.mkdir()
+    return Subject(
+        made=lambda: IPXEBoot(http, url="http://192.0.2.1/boot", server="192.0.2.1", tftp_root=tftp, loaders=loaders),
+        left=lambda: published_besides_locks(http) | published_besides_locks(tftp),
+    )
+
+
+def http_grub(folder: Path) -> Subject:
+    return by_http(folder, HttpLoader.GRUB)
+
+
+def http_ipxe(folder: Path) -> Subject:
+    return by_http(folder, HttpLoader.IPXE)
+
+
+def by_http(folder: Path, loader: HttpLoader) -> Subject:
+    loaders = small_loaders(folder.parent / "loaders")
+    return Subject(
+        made=lambda: HTTPBoot(folder, url="http://192.0.2.1/", loader=loader, loaders=loaders),
+        left=lambda: published_besides_locks(folder),
+    )
+
+
+def published_besides_locks(root: Path) -> set[str]:
+    return {
+        str(path.relative_to(root.parent)) for path in root.rglob("*") if not (path.is_dir() or path.match("*lock*"))
+    }
+
+
+INTERFACES = (chalked, virtual_media, pxe, ipxe, http_grub, http_ipxe)
 
 
 @pytest.fixture(params=INTERFACES, ids=lambda make: make.__name__)
