@@ -134,31 +134,13 @@ def running(
         memory_mib: the machine's memory, which all that it writes has to fit in.
         log: is told of what takes long.
     """
-    packages = debian_packages(cache_directory(), log=log)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="testmachine-")))
-        share, initramfs = folder / "share", folder / "initramfs"
-        share.mkdir()
-        for name, text in (files or {}).items():
-            (share / name).write_text(text)
-        version = kernel_version(packages)
-        early = with_busybox(packages, version, _INIT, modules=_EARLY_MODULES, folders=("lower", "upper"))
-        initramfs.write_bytes(early)
-        (share / "inside.sh").write_text(
-            _INSIDE.format(
-                packages=shlex.quote(str(packages)),
-                load=" ".join(_MODULES),
-                checkout=shlex.quote(str(Path(__file__).parent.parent)),
-                command=shlex.join(argv),
-                status=SHARE / STATUS,
-            )
-        )
+        system = prepared(folder, argv, files=files, log=log)
         arguments = [
-            *(*processor(), "-m", str(memory_mib), "-device", "virtio-rng-pci"),
-            *("-kernel", str(packages / "boot" / f"vmlinuz-{version}"), "-initrd", str(initramfs)),
-            *("-append", _COMMAND_LINE),
-            *_shared("root", Path("/"), ",readonly=on,multidevs=remap"),
-            *_shared("share", share, ""),
+            *(*processor(), "-m", str(memory_mib)),
+            *("-kernel", str(system.kernel), "-initrd", str(system.initramfs), "-append", system.command_line),
+            *system.devices,
             *stack.enter_context(uefi()),
         ]
         made = {disk.serial: disk.file or _blank(folder / f"disk-{disk.serial}", disk.size) for disk in disks}
@@ -168,7 +150,50 @@ def running(
                 f"if=none,id=disk{number},format=raw,file={made[disk.serial]}",
                 *disk.arguments.format(drive=f"disk{number}").split(),
             ]
-        yield RunningMachine(console=stack.enter_context(started(arguments)), share=share, disks=made)
+        yield RunningMachine(console=stack.enter_context(started(arguments)), share=system.share, disks=made)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class System:
+    """What the machine runs, for whoever boots it: the devices that it needs are arguments for QEMU."""
+
+    kernel: Path
+    initramfs: Path
+    command_line: str
+    devices: tuple[str, ...]
+    share: Path
+
+
+def prepared(folder: Path, argv: Sequence[str], *, files: Mapping[str, str] | None = None, log: Log = print) -> System:
+    """Make the system that runs a program, in a folder that has to be there until the machine is off."""
+    packages = debian_packages(cache_directory(), log=log)
+    share, initramfs = folder / "share", folder / "initramfs"
+    share.mkdir()
+    for name, text in (files or {}).items():
+        (share / name).write_text(text)
+    version = kernel_version(packages)
+    early = with_busybox(packages, version, _INIT, modules=_EARLY_MODULES, folders=("lower", "upper"))
+    initramfs.write_bytes(early)
+    (share / "inside.sh").write_text(
+        _INSIDE.format(
+            packages=shlex.quote(str(packages)),
+            load=" ".join(_MODULES),
+            checkout=shlex.quote(str(Path(__file__).parent.parent)),
+            command=shlex.join(argv),
+            status=SHARE / STATUS,
+        )
+    )
+    return System(
+        kernel=packages / "boot" / f"vmlinuz-{version}",
+        initramfs=initramfs,
+        command_line=_COMMAND_LINE,
+        devices=(
+            *("-device", "virtio-rng-pci"),
+            *_shared("root", Path("/"), ",readonly=on,multidevs=remap"),
+            *_shared("share", share, ""),
+        ),
+        share=share,
+    )
 
 
 def _blank(path: Path, size: int) -> Path:
