@@ -264,7 +264,7 @@ class PatchedIso:
         """Write it into a file, which has its name only when it is complete and on the disk.
 
         Args:
-            destination: the file; one that is there is replaced.
+            destination: the file; a plain one that is there is replaced, and nothing else ever is.
             sink: gets :class:`~libironic_disk.events.BytesMoved` about ten times a second.
             cancel: asked all the time.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -88,19 +89,19 @@ def check_room(directory: Path, wanted: int) -> None:
 def replacing(destination: Path) -> Iterator[Path]:
     """Give the path of an empty file, which takes the destination's place, already synced, when the ``with`` ends well.
 
-    After an error nothing is left of it, and what was there before is still there.
+    After an error nothing is left of it, and what was there before is still there. Only a plain file is replaced: the
+    name of a disk or a pipe would be lost to all other programs.
 
     Raises:
-        PathFailed: it can't be made, written or renamed.
+        PathFailed: it can't be made, written or renamed, or something that is no plain file has its name.
     """
-    temporary = destination.with_name(f".{destination.name}-{secrets.token_hex(4)}")
     try:
+        _check_replaceable(destination)
+        temporary = destination.with_name(f".{destination.name}-{secrets.token_hex(4)}")
         os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _MODE))
     except (OSError, ValueError) as error:
         raise _failed(destination, error) from error
     try:
-        if destination.is_dir():
-            raise PathFailed(tree="this machine", path=str(destination), reason="it is a directory")
         yield temporary
         temporary.replace(destination)
     except OSError as error:
@@ -123,6 +124,17 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _check_replaceable(destination: Path) -> None:
+    """Refuse a place where something is that is no plain file, or that leads to such a thing."""
+    try:
+        mode = destination.stat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISREG(mode):
+        reason = "it is a directory" if stat.S_ISDIR(mode) else "it is no plain file, and can't be replaced by one"
+        raise PathFailed(tree="this machine", path=str(destination), reason=reason)
 
 
 def _data(rope: Rope, base: Parted) -> Iterator[tuple[int, bytes | Part, int]]:

@@ -136,9 +136,21 @@ def test_too_little_room_is_found_before_anything_is_written(
     assert left(tmp_path) == {"first", "second"}
 
 
-@pytest.mark.parametrize("where", ["missing/target", "a\0b", "folder"])
+@pytest.mark.parametrize("where", ["missing/target", "a\0b", "folder", "", "/", "first/target"])
 def test_places_where_no_file_can_be_are_refused(tmp_path: Path, base: JoinedFiles, rope: Rope, where: str) -> None:
     (tmp_path / "folder").mkdir()
     with pytest.raises(PathFailed):
         writing.write(rope, base, tmp_path / where)
     assert left(tmp_path) == {"first", "second", "folder"}
+
+
+def test_what_is_no_plain_file_is_never_replaced(tmp_path: Path, base: JoinedFiles, rope: Rope) -> None:
+    # As a disk: who writes an ISO "to" /dev/sdb as root mustn't get a plain file of that name.
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("pipe")
+    for name in ("pipe", "link"):
+        with pytest.raises(PathFailed, match="no plain file"):
+            writing.write(rope, base, tmp_path / name)
+    assert (tmp_path / "pipe").is_fifo()
+    assert (tmp_path / "link").is_symlink()
+    assert left(tmp_path) == {"first", "second", "pipe", "link"}
