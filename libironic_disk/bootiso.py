@@ -159,19 +159,20 @@ class BootIso:
                 whole ISO is read once.
 
         Raises:
-            BootIsoRefused: a path climbs, is a directory, or leads through a file or a symbolic link; no line starts a
-                kernel, or none names an initial RAM disk, and one is needed; the volume id can't be used.
+            BootIsoRefused: a path climbs, is a directory, or leads through a file or a symbolic link; contents are of
+                another type; no line starts a kernel, or none names an initial RAM disk, and one is needed; the volume id can't be used.
             KernelParametersInvalid: a boot loader in it can't hand these parameters on.
             LoaderConfigRefused: a configuration in it can't be changed so.
             FatImageRefused: the EFI system partition has no room for what changes in it.
             IsoInvalid, IsoUnsupported: it is damaged, or of a kind that can't be changed so.
             SourceFailed, SourceChanged: the ISO, or a file that is put, can't be read.
         """
+        early = {path: self._checked(path, content) for path, content in (initrd_files or {}).items()}
         joined, ropes = self._joined(files or {})
         wanted = editing.Wanted(
             parameters=parameters,
             files=ropes,
-            initrd_files=initrd_files or {},
+            initrd_files=early,
             initrds=initrds,
             volume_id=volume_id,
             media_checksum=media_checksum,
@@ -197,20 +198,29 @@ class BootIso:
     def _joined(self, files: Mapping[str, bytes | Path]) -> tuple[JoinedFiles, dict[str, Rope]]:
         """Open the files that are put from where they are, and give the contents of all as ropes."""
         opened: dict[str, OpenFile] = {}
+        ropes: dict[str, Rope] = {}
         try:
             for path, content in files.items():
                 if isinstance(content, Path):
                     opened[path] = OpenFile(content)
+                else:
+                    ropes[path] = Rope.of(self._checked(path, content))
         except BaseException:
             for file in opened.values():
                 file.close()
             raise
         self._opened.update(opened.values())
         joined = JoinedFiles((self._file, *opened.values()))
-        ropes = {path: Rope.of(content) for path, content in files.items() if isinstance(content, bytes)}
         for index, (path, file) in enumerate(opened.items(), 1):
             ropes[path] = Rope.of(Range(joined.start_of(index), file.size))
         return joined, ropes
+
+    def _checked(self, path: str, content: object) -> bytes:
+        """Return contents if they are bytes: a text, or a path as one, would else be left out without a word."""
+        if not isinstance(content, bytes):
+            reason = f"the contents of {path!r} are neither bytes nor a Path but {type(content).__name__}"
+            raise BootIsoRefused(iso=self._file.name, reason=reason)
+        return content
 
 
 class PatchedIso:
@@ -310,11 +320,12 @@ def patch_with_xorriso(
         DiskError: whatever :func:`open_iso` and :meth:`BootIso.patch` raise.
     """
     with open_iso(source) as iso:
+        early = {path: iso._checked(path, content) for path, content in (initrd_files or {}).items()}
         joined, ropes = iso._joined(files or {})
         wanted = editing.Wanted(
             parameters=parameters,
             files=ropes,
-            initrd_files=initrd_files or {},
+            initrd_files=early,
             initrds=initrds,
             volume_id=volume_id,
         )

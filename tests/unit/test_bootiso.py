@@ -296,6 +296,18 @@ def test_lists_of_checksums_are_right_again(tmp_path: Path) -> None:
     subprocess.run(["sha512sum", "--quiet", "-c", "sha512sum.txt"], cwd=tree / "boot", check=True)
 
 
+@pytest.mark.parametrize("content", ["text", bytearray(b"bytes"), None])
+def test_contents_of_another_type_are_refused_and_never_left_out(tmp_path: Path, iso: BootIso, content: object) -> None:
+    files: dict[str, bytes] = {"/there": b"", "/a": content}  # type: ignore[dict-item]
+    with pytest.raises(BootIsoRefused, match="'/a' are neither bytes nor a Path"):
+        iso.patch(files=files)
+    with pytest.raises(BootIsoRefused, match="'/a' are neither bytes nor a Path"):
+        iso.patch(initrd_files=files)
+    with pytest.raises(BootIsoRefused, match="'/a' are neither bytes nor a Path"):
+        bootiso.patch_with_xorriso(iso.path, tmp_path / "new.iso", files=files)
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     "path",
     ["/../x", "..", "", "/", "/a//b", "/a\0b", "/boot", "/boot/grub/grub.cfg/x", "/boot/grub/"],
