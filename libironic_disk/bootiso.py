@@ -160,7 +160,8 @@ class BootIso:
 
         Raises:
             BootIsoRefused: a path climbs, is a directory, or leads through a file or a symbolic link; contents are of
-                another type; no line starts a kernel, or none names an initial RAM disk, and one is needed; the volume id can't be used.
+                another type; no line starts a kernel, or none names an initial RAM disk, and one is needed; the volume
+                id can't be used.
             KernelParametersInvalid: a boot loader in it can't hand these parameters on.
             LoaderConfigRefused: a configuration in it can't be changed so.
             FatImageRefused: the EFI system partition has no room for what changes in it.

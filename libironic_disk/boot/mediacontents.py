@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -175,8 +176,14 @@ class Workshop:
             DiskError: as :func:`~libironic_disk.machine.isos.building.build`. Nothing is left of it.
         """
         record.take_room(purpose, building.estimated_size(spec))
-        place = self._place(purpose, node)
-        building.build(spec, place)
+        place, unfinished = self._place(purpose, node), self._unfinished(purpose, node)
+        _remove(unfinished)
+        unfinished.mkdir(mode=0o700)
+        try:
+            building.build(spec, unfinished / place.name)
+            (unfinished / place.name).replace(place)
+        finally:
+            _remove(unfinished)
         record.take_room(purpose, place.stat().st_size)
         return place
 
@@ -198,10 +205,20 @@ class Workshop:
         return self.isos.hold(iso_name(purpose, node), iso).patch(parameters=parameters, files=files)
 
     def forget(self, record: Record, purpose: Purpose, node: str) -> None:
-        """Remove what was built, close what was opened, and give back its room."""
+        """Remove what was built and what a crash left of building, close what was opened, and give back its room."""
         self.isos.release(iso_name(purpose, node))
         self._place(purpose, node).unlink(missing_ok=True)
+        _remove(self._unfinished(purpose, node))
         record.give_back(purpose)
 
     def _place(self, purpose: Purpose, node: str) -> Path:
         return self.directory / iso_name(purpose, node)
+
+    def _unfinished(self, purpose: Purpose, node: str) -> Path:
+        """Return the directory of what is being built: a process that is killed leaves all of it in there."""
+        return self.directory / f".building-{iso_name(purpose, node)}"
+
+
+def _remove(directory: Path) -> None:
+    if directory.exists():
+        shutil.rmtree(directory)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
+import signal
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -565,6 +568,31 @@ def test_what_a_killed_process_left_of_its_record_and_files(site: Site) -> None:
     (site.work / f"ramdisk-{NODE}.iso").write_bytes(b"half")
     (site.root / f"ramdisk-{NODE}.iso").write_bytes(b"half")
     boot = site.boot(Controller())
+    boot.clean_up_ramdisk(site.task())
+    assert site.left() == set()
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_what_a_process_left_that_was_killed_while_it_built(
+    site: Site, monkeypatch: pytest.MonkeyPatch, again: bool
+) -> None:
+    def killed(spec: BootIsoSpec, destination: Path) -> None:
+        # As the real one: a file and a directory beside the place, with names that nobody can know afterwards.
+        destination.with_name(f".{destination.name}-0123abcd").write_bytes(b"half")
+        destination.with_name(f".{destination.name[:32]}-x_y").mkdir()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    child = os.fork()
+    if not child:
+        monkeypatch.setattr(building, "build", killed)
+        with suppress(BaseException):
+            site.boot(Controller()).prepare_ramdisk(site.task(), PARAMS)
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    boot = site.boot(Controller())
+    if again:
+        boot.prepare_ramdisk(site.task(), PARAMS)
+        assert site.left() == {f"ramdisk-{NODE}.iso", f"{NODE}.media"}
     boot.clean_up_ramdisk(site.task())
     assert site.left() == set()
 
