@@ -70,4 +70,7 @@ def _shows(media: VirtualMedia, node: str, slot: Slot, url: str, patience: Patie
 
 
 def _file_of(url: str) -> str:
-    return PurePosixPath(urlsplit(url).path).name
+    try:
+        return PurePosixPath(urlsplit(url).path).name
+    except ValueError:  # a controller may show anything
+        return PurePosixPath(url).name

@@ -122,10 +122,19 @@ def _iso_problems(instance: IsoInstance) -> tuple[str, ...]:
     problems = []
     if mediacontents.is_changed(instance):
         problems.append(f"{iso} has to be a file, for it is to be changed")
-    parts = urlsplit(iso)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
+    if not _is_fetchable(iso):
         problems.append(f"{iso!r} is no URL that a controller could fetch")
     return tuple(problems)
+
+
+def _is_fetchable(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:  # brackets without an address, a port that is none
+        return False
+    is_plain = url.isascii() and url.isprintable() and " " not in url
+    return parts.scheme in {"http", "https"} and bool(host) and is_plain
 
 
 def _check_iso(path: Path, parameters: ParameterChange, files: Mapping[str, bytes]) -> None:

@@ -231,6 +231,18 @@ def test_a_controller_that_says_nothing_of_what_is_inserted(site: Site) -> None:
     assert controller.inserted() == {}
 
 
+def test_what_a_controller_shows_need_be_no_url(site: Site) -> None:
+    strange = "http://[virtual media/left.iso"
+    controller = Controller(present=(CD, replace(SECOND_CD, inserted=True, url=strange)))
+    boot = site.boot(controller)
+    boot.prepare_ramdisk(site.task(), {})
+    assert controller.inserted() == {"cd": RAMDISK_URL}
+    controller.present = (*controller.present, replace(STICK, inserted=True, url=strange))
+    boot.clean_up_ramdisk(site.task())
+    assert controller.inserted() == {"stick": strange}
+    assert site.left() == set()
+
+
 @pytest.mark.parametrize(
     "controller",
     [
@@ -658,6 +670,26 @@ def test_validate_says_everything_at_once_and_asks_nobody(site: Site) -> None:
         boot.prepare_ramdisk(site.task(ramdisk=False), {})
     with pytest.raises(MissingParameterValue):
         boot.prepare_instance(site.task())
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://[::1/a.iso",
+        "http://192.0.2.1:99999/a.iso",
+        "http://192.0.2.1:port/a.iso",
+        "http://\u2100/a.iso",
+        "http://192.0.2.1/a b.iso",
+        "http://192.0.2.1/a.iso\r\nHost: other",
+    ],
+)
+def test_what_is_no_url_for_a_controller_is_refused(site: Site, url: str) -> None:
+    controller = Controller()
+    boot, task = site.boot(controller), site.task(IsoInstance(iso=url))
+    for attempt in (boot.validate, boot.prepare_instance):
+        with pytest.raises(InvalidParameterValue, match="no URL that a controller could fetch"):
+            attempt(task)
+    assert controller.calls == []
 
 
 @pytest.mark.parametrize("params", [{"a b": "1"}, {"": "1"}, {"a": 'x"y'}, {"a": "x\ny"}, {"a": "'"}])
