@@ -382,6 +382,10 @@ def test_a_closed_iso_reads_nothing(made: Callable[[IsoLayout], Path]) -> None:
         patched = iso.patch(parameters=CHANGE)
     with pytest.raises(SourceFailed):
         patched.read_at(0, 1)
+    with pytest.raises(SourceFailed):
+        iso.patch(parameters=CHANGE)
+    with pytest.raises(SourceFailed):
+        iso.patch()
 
 
 def test_a_failing_patch_leaves_no_file_open(tmp_path: Path, iso: BootIso) -> None:

@@ -69,8 +69,15 @@ class OpenFile:
 
     @property
     def identity(self) -> str:
-        """What tells these bytes from others, as long as nobody sets clocks back: file, size, time of change."""
-        status = os.fstat(self._descriptor)
+        """What tells these bytes from others, as long as nobody sets clocks back: file, size, time of change.
+
+        Raises:
+            SourceFailed: it was closed.
+        """
+        try:
+            status = os.fstat(self._descriptor)
+        except OSError as error:
+            raise self._failed(error) from error
         return f"{status.st_dev}:{status.st_ino}:{self.size}:{self._changed}"
 
     def fileno(self) -> int:
