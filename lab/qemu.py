@@ -156,13 +156,14 @@ def booted(
         more: further arguments for QEMU.
     """
     with ExitStack() as stack:
-        arguments = [*EMULATED, "-m", str(memory_mib), *more]
+        arguments = [*EMULATED, "-m", str(memory_mib)]
         if disk is not None:
             sectors = f"logical_block_size={sector_size},physical_block_size={sector_size}"
             arguments += [
                 *("-drive", f"if=none,id=disk,file={disk},format=raw,snapshot={'off' if keep else 'on'}"),
                 *("-device", f"virtio-blk-pci,drive=disk,bootindex={DISK_BOOT_INDEX},{sectors}"),
             ]
+        arguments += more
         if firmware is Firmware.UEFI:
             arguments += stack.enter_context(uefi(secure_boot=secure_boot, boot_uri=boot_uri))
         yield stack.enter_context(started(arguments))
