@@ -168,7 +168,7 @@ class BootIso:
             IsoInvalid, IsoUnsupported: it is damaged, or of a kind that can't be changed so.
             SourceFailed, SourceChanged: the ISO, or a file that is put, can't be read.
         """
-        early = {path: self._checked(path, content) for path, content in (initrd_files or {}).items()}
+        early = self._early(initrd_files or {}, initrds)
         joined, ropes = self._joined(files or {})
         wanted = editing.Wanted(
             parameters=parameters,
@@ -215,6 +215,17 @@ class BootIso:
         for index, (path, file) in enumerate(opened.items(), 1):
             ropes[path] = Rope.of(Range(joined.start_of(index), file.size))
         return joined, ropes
+
+    def _early(self, files: Mapping[str, bytes], initrds: Sequence[str] | None) -> dict[str, bytes]:
+        """Return the files for initial RAM disks, if what is named fits: one without the other would change nothing."""
+        if isinstance(initrds, str):
+            raise BootIsoRefused(iso=self._file.name, reason=f"initrds is one text, {initrds!r}, and no row of paths")
+        if initrds is not None and bool(initrds) != bool(files):
+            reason = (
+                "initial RAM disks were named and no files for them" if initrds else "no initial RAM disk was named"
+            )
+            raise BootIsoRefused(iso=self._file.name, reason=reason)
+        return {path: self._checked(path, content) for path, content in files.items()}
 
     def _checked(self, path: str, content: object) -> bytes:
         """Return contents if they are bytes: a text, or a path as one, would else be left out without a word."""
@@ -321,7 +332,7 @@ def patch_with_xorriso(
         DiskError: whatever :func:`open_iso` and :meth:`BootIso.patch` raise.
     """
     with open_iso(source) as iso:
-        early = {path: iso._checked(path, content) for path, content in (initrd_files or {}).items()}
+        early = iso._early(initrd_files or {}, initrds)
         joined, ropes = iso._joined(files or {})
         wanted = editing.Wanted(
             parameters=parameters,

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
 
 from libironic_disk.boot import mediacontents
 from libironic_disk.bootiso import open_iso
 from libironic_disk.errors import DiskError, InvalidParameterValue, MissingParameterValue
 from libironic_disk.machine.isos import building
 from libironic_disk.pure.boot.kernelparams import KernelParameters, ParameterChange
+from libironic_disk.pure.netboot.addresses import url_problem
 from libironic_disk.pure.netboot.task import (
     BootFile,
     BootTask,
@@ -122,19 +122,11 @@ def _iso_problems(instance: IsoInstance) -> tuple[str, ...]:
     problems = []
     if mediacontents.is_changed(instance):
         problems.append(f"{iso} has to be a file, for it is to be changed")
-    if not _is_fetchable(iso):
-        problems.append(f"{iso!r} is no URL that a controller could fetch")
+    if problem := url_problem(iso):
+        problems.append(f"{iso!r} is no URL that a controller could fetch: {problem}")
+    elif not iso.startswith(("http://", "https://")):
+        problems.append(f"{iso!r} is no URL that a controller could fetch: it begins with neither http:// nor https://")
     return tuple(problems)
-
-
-def _is_fetchable(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port
-    except ValueError:  # brackets without an address, a port that is none
-        return False
-    is_plain = url.isascii() and url.isprintable() and " " not in url
-    return parts.scheme in {"http", "https"} and bool(host) and is_plain
 
 
 def _check_iso(path: Path, parameters: ParameterChange, files: Mapping[str, bytes]) -> None:

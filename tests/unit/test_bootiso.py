@@ -255,6 +255,15 @@ def test_a_chosen_ram_disk_gets_them_alone(tmp_path: Path) -> None:
             iso.patch(initrd_files={"/x": b"y"}, initrds=["/nothing"])
 
 
+def test_ram_disks_and_files_for_them_come_together(iso: BootIso) -> None:
+    with pytest.raises(BootIsoRefused, match="no files for them"):
+        iso.patch(initrds=[INITRD])
+    with pytest.raises(BootIsoRefused, match="no initial RAM disk was named"):
+        iso.patch(initrd_files={"/x": b"y"}, initrds=())
+    with pytest.raises(BootIsoRefused, match="one text"):
+        iso.patch(initrd_files={"/x": b"y"}, initrds=INITRD)
+
+
 def test_a_renamed_volume_is_found_by_its_configuration(tmp_path: Path) -> None:
     parameters = f"root=live:CDLABEL={VOLUME_ID} quiet"
     original = make(IsoLayout.ISOLINUX_XORRISO, tmp_path / "a.iso", parameters=parameters)

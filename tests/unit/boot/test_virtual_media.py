@@ -681,6 +681,8 @@ def test_validate_says_everything_at_once_and_asks_nobody(site: Site) -> None:
         "http://\u2100/a.iso",
         "http://192.0.2.1/a b.iso",
         "http://192.0.2.1/a.iso\r\nHost: other",
+        "http://operator:secret@192.0.2.1/a.iso",
+        "tftp://192.0.2.1/a.iso",
     ],
 )
 def test_what_is_no_url_for_a_controller_is_refused(site: Site, url: str) -> None:
