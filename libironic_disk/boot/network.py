@@ -11,7 +11,7 @@ from typing import Final
 
 from libironic_disk.boot.interface import BootInterface
 from libironic_disk.errors import InvalidParameterValue, KernelParametersInvalid, MissingParameterValue
-from libironic_disk.machine.netboot import loaderfiles, publishing, sources
+from libironic_disk.machine.netboot import loaderfiles, publishing, reachable, sources
 from libironic_disk.pure.boot.kernelparams import KernelParameters
 from libironic_disk.pure.netboot.addresses import url_problem
 from libironic_disk.pure.netboot.choices import BootChoice, DiskBoot, IsoBoot, KernelBoot
@@ -76,11 +76,11 @@ class NetworkBoot(BootInterface):
         return dict(_PROPERTIES)
 
     def validate(self, task: BootTask) -> None:
-        """Plan what the task has, publishing nothing; see :meth:`BootInterface.validate`.
+        """Plan what the task has, publishing nothing, and ask web servers whether they have what it names by URL.
 
         Raises:
             MissingParameterValue: MAC addresses, or both RAM disk and instance.
-            InvalidParameterValue: with every defect that was found.
+            InvalidParameterValue: with every defect that was found; a URL is one where its server can't be reached.
             LoaderMissing: a boot loader isn't installed.
             ToolMissing: what makes a boot loader isn't installed.
         """
@@ -98,6 +98,8 @@ class NetworkBoot(BootInterface):
                     loaderfiles.check(root.shared)
             except InvalidParameterValue as error:
                 problems += (problem for problem in error.problems if problem not in problems)
+        # Only of what else is right: a server is asked for nothing that it couldn't give.
+        problems = problems or [problem for url in _urls(task) if (problem := reachable.problem_of(url))]
         if problems:
             raise InvalidParameterValue(problems=tuple(problems))
 
@@ -306,6 +308,18 @@ def _seen(files: Mapping[str, BootFile], *, takes_urls: bool) -> dict[str, SeenF
     if problems:
         raise InvalidParameterValue(problems=tuple(problems))
     return seen
+
+
+def _urls(task: BootTask) -> Iterator[str]:
+    """Yield what the machine is to fetch from other servers."""
+    found: list[BootFile] = []
+    for system in (task.ramdisk, task.instance):
+        match system:
+            case Ramdisk() | NetworkRoot() | RamdiskInstance():
+                found += (system.kernel, system.ramdisk)
+            case IsoInstance():
+                found.append(system.iso)
+    return (each for each in dict.fromkeys(found) if isinstance(each, str))
 
 
 def _missing_macs(task: BootTask) -> tuple[str, ...]:
