@@ -48,6 +48,13 @@ _ON_CDS: Final = (
     *("iso9660", "part_gpt", "part_msdos", "fat", "search", "search_fs_uuid", "normal", "configfile", "linux", "boot"),
     *("gzio", "xzio", "zstd", "serial", "terminal", "echo", "test", "ls", "cat", "halt", "reboot"),
 )
+# What fetches and boots a system from the network, and what starts a loader on the machine's own disk.
+_ON_NETWORKS: Final = (
+    *("normal", "configfile", "linux", "boot", "echo", "test", "minicmd", "sleep", "halt", "reboot", "regexp"),
+    *("net", "efinet", "tftp", "http", "gzio", "xzio", "zstd", "all_video", "serial", "terminal"),
+    *("part_gpt", "part_msdos", "fat", "search", "search_fs_file", "chain"),
+)
+_NETWORK_DIRECTORY: Final = "/grub"
 # What finds a file system on a logical volume or an array. Only there: it reads whatever any disk of the machine says.
 _FOR_VOLUMES: Final = ("diskfilter", "lvm", "mdraid1x")
 _TIMEOUT: Final = 60.0
@@ -91,12 +98,31 @@ def cd_image(platform: Platform, early_config: str, *, modules: Path = MODULES_D
     return _made(platform, early_config, (*_ON_CDS, *_ON[platform]), form=form, modules=modules)
 
 
+def network_image(platform: Platform, early_config: str, *, modules: Path = MODULES_DIRECTORY) -> bytes:
+    """Make GRUB's core for a machine that boots from the network, which looks for its files in ``/grub`` there.
+
+    Raises:
+        ToolMissing: GRUB for this platform isn't installed here.
+        ProgramError: grub-mkimage failed.
+    """
+    prefix = _NETWORK_DIRECTORY
+    return _made(platform, early_config, _ON_NETWORKS, form=platform, modules=modules, prefix=prefix)
+
+
 def cd_boot_sector(*, modules: Path = MODULES_DIRECTORY) -> Path:
     """Return where GRUB's boot sector is by which a BIOS starts an ISO that was written to a disk."""
     return modules / Platform.I386_PC / "boot_hybrid.img"
 
 
-def _made(platform: Platform, early_config: str, wanted: Iterable[str], *, form: str, modules: Path) -> bytes:
+def _made(
+    platform: Platform,
+    early_config: str,
+    wanted: Iterable[str],
+    *,
+    form: str,
+    modules: Path,
+    prefix: str = GRUB_DIRECTORY,
+) -> bytes:
     require(platform, modules=modules)
     names = [name for name in wanted if (modules / platform / f"{name}.mod").is_file()]
     with tempfile.TemporaryDirectory(prefix="libironic_disk-") as directory:
@@ -105,7 +131,7 @@ def _made(platform: Platform, early_config: str, wanted: Iterable[str], *, form:
         process.run(
             "grub-mkimage",
             *(f"--format={form}", f"--directory={modules / platform}", f"--output={image}"),
-            *(f"--config={config}", f"--prefix={GRUB_DIRECTORY}"),
+            *(f"--config={config}", f"--prefix={prefix}"),
             *names,
             timeout=_TIMEOUT,
         )

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 from libironic_disk.errors import LoaderMissing
-from libironic_disk.machine import process
 from libironic_disk.machine.boot import grub_image
 from libironic_disk.machine.boot.grub_image import Platform
 from libironic_disk.pure.netboot.loaders import GrubImage, InstalledFile
@@ -16,14 +14,6 @@ from libironic_disk.pure.netboot.planning import SharedContent
 
 LARGEST: Final = 32 << 20
 """Bytes; a real loader has one or two million."""
-
-_TIMEOUT: Final = 60.0
-# What fetches and boots a system, and what starts a loader on the machine's own disk.
-_MODULES: Final = (
-    *("normal", "configfile", "linux", "boot", "echo", "test", "minicmd", "sleep", "halt", "reboot", "regexp"),
-    *("net", "efinet", "tftp", "http", "gzio", "xzio", "zstd", "all_video", "serial", "terminal"),
-    *("part_gpt", "part_msdos", "fat", "search", "search_fs_file", "chain"),
-)
 
 
 def check(files: Mapping[str, SharedContent]) -> None:
@@ -62,20 +52,5 @@ def _content(content: SharedContent) -> bytes:
                     return file.read(LARGEST)
             except OSError as error:
                 raise LoaderMissing(path=str(path), package=package) from error
-        case GrubImage():
-            return _grub(content)
-
-
-def _grub(image: GrubImage) -> bytes:
-    modules = grub_image.MODULES_DIRECTORY / image.platform
-    with tempfile.TemporaryDirectory(prefix="libironic_disk-") as directory:
-        config, made = Path(directory, "early.cfg"), Path(directory, "grub.efi")
-        config.write_text(image.early_config)
-        process.run(
-            "grub-mkimage",
-            *(f"--format={image.platform}", f"--directory={modules}", f"--output={made}"),
-            *(f"--config={config}", "--prefix=/grub"),
-            *(name for name in _MODULES if (modules / f"{name}.mod").is_file()),
-            timeout=_TIMEOUT,
-        )
-        return made.read_bytes()
+        case GrubImage(platform=platform, early_config=early_config):
+            return grub_image.network_image(Platform(platform), early_config)
