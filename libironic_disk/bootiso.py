@@ -168,22 +168,24 @@ class BootIso:
             IsoInvalid, IsoUnsupported: it is damaged, or of a kind that can't be changed so.
             SourceFailed, SourceChanged: the ISO, or a file that is put, can't be read.
         """
-        early = self._early(initrd_files or {}, initrds)
-        joined, ropes = self._joined(files or {})
-        wanted = editing.Wanted(
-            parameters=parameters,
-            files=ropes,
-            initrd_files=early,
-            initrds=initrds,
-            volume_id=volume_id,
-            media_checksum=media_checksum,
+        asked = editing.Wanted(
+            parameters=parameters, initrds=initrds, volume_id=volume_id, media_checksum=media_checksum
         )
+        wanted, joined = self._wanted(asked, files or {}, initrd_files or {})
         if not wanted:
             rope, report = Rope.of(Range(0, self.size)), PatchReport(volume_id=self.image.volume_id)
         else:
             edit, report = self._plan(wanted, joined)
             rope = edited(self.image, joined, edit)
         return PatchedIso(rope, joined, replace(report, size=rope.size, inline_size=rope.inline_size))
+
+    def _wanted(
+        self, asked: editing.Wanted, files: Mapping[str, bytes | Path], initrd_files: Mapping[str, bytes]
+    ) -> tuple[editing.Wanted, JoinedFiles]:
+        """Complete what is asked by contents, once these are what they should be, and give where these are."""
+        early = self._early(initrd_files, asked.initrds)
+        joined, ropes = self._joined(files)
+        return replace(asked, files=ropes, initrd_files=early), joined
 
     def _plan(self, wanted: editing.Wanted, joined: JoinedFiles) -> tuple[IsoEdit, PatchReport]:
         return editing.plan(self.image, joined, self._found, wanted, name=self._file.name)
@@ -332,15 +334,8 @@ def patch_with_xorriso(
         DiskError: whatever :func:`open_iso` and :meth:`BootIso.patch` raise.
     """
     with open_iso(source) as iso:
-        early = iso._early(initrd_files or {}, initrds)
-        joined, ropes = iso._joined(files or {})
-        wanted = editing.Wanted(
-            parameters=parameters,
-            files=ropes,
-            initrd_files=early,
-            initrds=initrds,
-            volume_id=volume_id,
-        )
+        asked = editing.Wanted(parameters=parameters, initrds=initrds, volume_id=volume_id)
+        wanted, joined = iso._wanted(asked, files or {}, initrd_files or {})
         return iso._rewrite(wanted, joined, Path(destination), cancel)
 
 
