@@ -109,8 +109,6 @@ def place(root: PublishedRoot, file: SeenFile, copy: str | None, path: str) -> N
 
 def collect(root: PublishedRoot) -> None:
     """Remove from the store what nobody publishes any more. The caller holds the lock of the whole root."""
-    if not root.names(STORE):
-        return
     for name in root.names(STORE):
         path = f"{STORE}/{name}"
         if name.startswith("."):
