@@ -21,7 +21,15 @@ from libironic_disk.machine.media.records import Record
 from libironic_disk.pure.boot.kernelparams import KernelParameters, ParameterChange
 from libironic_disk.pure.bootisos.spec import BootIsoSpec
 from libironic_disk.pure.drives import fat
-from libironic_disk.pure.netboot.task import BootFile, BootTask, Instance, IsoInstance, NetworkRoot, RamdiskInstance
+from libironic_disk.pure.netboot.task import (
+    BootFile,
+    BootTask,
+    Instance,
+    IsoInstance,
+    NetworkRoot,
+    RamdiskInstance,
+    boot_files_of,
+)
 
 NO_CHANGE: Final = ParameterChange()
 _CONFIG_DRIVE_LABEL: Final = "config-2"
@@ -121,10 +129,8 @@ def drive_of(instance: Instance | None) -> ConfigDrive | None:
 
 
 def parameters_of(instance: NetworkRoot | RamdiskInstance) -> KernelParameters:
-    """Return the parameters of a kernel that comes from a medium; a root is mounted read-only first, as ever."""
-    if isinstance(instance, NetworkRoot):
-        return KernelParameters(words=(f"root=UUID={instance.root_uuid}", "ro")) + instance.parameters
-    return instance.parameters
+    """Return the parameters of a kernel that comes from a medium."""
+    return instance.kernel_parameters if isinstance(instance, NetworkRoot) else instance.parameters
 
 
 def is_changed(instance: IsoInstance) -> bool:
@@ -145,20 +151,10 @@ def digest_of(task: BootTask, instance: Instance) -> str:
             digest.update(repr(replace(instance, config_drive=None)).encode())
         case _:
             digest.update(repr(instance).encode())
-    for path in files_named(instance):
-        digest.update(repr(identity_of(Path(path))).encode())
+    for path in boot_files_of(instance):
+        if not isinstance(path, str):
+            digest.update(repr(identity_of(Path(path))).encode())
     return digest.hexdigest()
-
-
-def files_named(instance: Instance) -> tuple[BootFile, ...]:
-    """Return the kernels, RAM disks and ISOs of an instance that are files."""
-    match instance:
-        case NetworkRoot() | RamdiskInstance():
-            return (instance.kernel, instance.ramdisk)
-        case IsoInstance():
-            return () if isinstance(instance.iso, str) else (instance.iso,)
-        case _:
-            return ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,6 +30,7 @@ from libironic_disk.pure.netboot.task import (
     RamdiskInstance,
     WholeDisk,
     as_parameters,
+    boot_files_of,
 )
 
 _PROPERTIES: Final = {
@@ -174,9 +175,8 @@ class NetworkBoot(BootInterface):
                 return _disk(DiskBoot() if fallback else None, BootDevice.DISK)
             case WholeDisk(disk_id=disk_id):
                 return _disk(DiskBoot(first=True, signature=disk_id), self._device)
-            case NetworkRoot(root_uuid=uuid, parameters=parameters):
-                root = KernelParameters(words=(f"root=UUID={uuid}", "ro"))
-                return self._kernel(task, instance, root + parameters, Purpose.INSTANCE)
+            case NetworkRoot():
+                return self._kernel(task, instance, instance.kernel_parameters, Purpose.INSTANCE)
             case RamdiskInstance(parameters=parameters, config_drive=None):
                 return self._kernel(task, instance, parameters, Purpose.INSTANCE)
             case IsoInstance(config_drive=None):
@@ -312,14 +312,8 @@ def _seen(files: Mapping[str, BootFile], *, takes_urls: bool) -> dict[str, SeenF
 
 def _urls(task: BootTask) -> Iterator[str]:
     """Yield what the machine is to fetch from other servers."""
-    found: list[BootFile] = []
-    for system in (task.ramdisk, task.instance):
-        match system:
-            case Ramdisk() | NetworkRoot() | RamdiskInstance():
-                found += (system.kernel, system.ramdisk)
-            case IsoInstance():
-                found.append(system.iso)
-    return (each for each in dict.fromkeys(found) if isinstance(each, str))
+    found = dict.fromkeys((*boot_files_of(task.ramdisk), *boot_files_of(task.instance)))
+    return (each for each in found if isinstance(each, str))
 
 
 def _missing_macs(task: BootTask) -> tuple[str, ...]:

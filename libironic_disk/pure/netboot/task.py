@@ -70,6 +70,11 @@ class NetworkRoot:
         if not _UUID.fullmatch(self.root_uuid):
             raise InvalidParameterValue(problems=(f"root_uuid {self.root_uuid!r} is no file system's UUID",))
 
+    @property
+    def kernel_parameters(self) -> KernelParameters:
+        """What the kernel gets: where its root is, which is mounted read-only first as ever, then the parameters."""
+        return KernelParameters(words=(f"root=UUID={self.root_uuid}", "ro")) + self.parameters
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RamdiskInstance:
@@ -141,6 +146,17 @@ class BootTask:
             problems.append("secure_boot needs UEFI")
         if problems:
             raise InvalidParameterValue(problems=tuple(problems))
+
+
+def boot_files_of(system: Ramdisk | Instance | None) -> tuple[BootFile, ...]:
+    """Return the kernel and the RAM disk, or the ISO, that a system names; nothing of one that has its own disk."""
+    match system:
+        case Ramdisk() | NetworkRoot() | RamdiskInstance():
+            return system.kernel, system.ramdisk
+        case IsoInstance():
+            return (system.iso,)
+        case _:
+            return ()
 
 
 def as_parameters(ramdisk_params: Mapping[str, str | None]) -> KernelParameters:
