@@ -11,15 +11,15 @@ import os
 import re
 import secrets
 import stat
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
 from libironic_disk.boot.readables import PublishedContent, Readable, opened
 from libironic_disk.errors import InvalidParameterValue, NotEnoughRoom, SourceChanged, SourceFailed
+from libironic_disk.machine import lockfile
+from libironic_disk.machine.isos.writing import sync
 from libironic_disk.units import MIB
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,119}\.(?:iso|img)")
@@ -94,7 +94,6 @@ class DirectoryPublisher:
         self._directory = directory
         self._base_url = base_url.rstrip("/")
         self._limit = limit
-        self._threads = threading.Lock()
 
     def publish(self, name: str, content: PublishedContent) -> str:
         """Put the content into the directory, whole or not at all; return its URL.
@@ -167,7 +166,7 @@ class DirectoryPublisher:
                 beside.replace(place)
             finally:
                 os.close(descriptor)
-            self._sync()
+            sync(self._directory)
         except OSError as error:
             if error.errno in _FULL:
                 raise self._no_room(content.size, self._available(self._usage(place))) from error
@@ -213,23 +212,9 @@ class DirectoryPublisher:
                 finally:
                     os.close(descriptor)
 
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
+    def _locked(self) -> AbstractContextManager[None]:
         """Keep other writers, threads and processes, from the directory; for moments only."""
-        with self._threads:
-            descriptor = os.open(self._directory / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
-                yield
-            finally:
-                os.close(descriptor)
-
-    def _sync(self) -> None:
-        descriptor = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        return lockfile.held(self._directory / _LOCK)
 
 
 def _beside(place: Path) -> Path:

@@ -114,7 +114,7 @@ def replacing(destination: Path) -> Iterator[Path]:
 
 
 def sync(path: Path) -> None:
-    """Bring a file that another program wrote to the disk.
+    """Bring a file that another program wrote to the disk, or a directory's names.
 
     Raises:
         OSError: with the kernel's errno.
@@ -216,11 +216,7 @@ def _check_unchanged(pieces: Sequence[tuple[int, bytes | Part, int]]) -> None:
 def _sync_directory(destination: Path) -> None:
     """Bring the name to the disk; where that fails, the file is there and may not outlast a power cut."""
     try:
-        descriptor = os.open(destination.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        sync(destination.parent)
     except OSError as error:
         raise _failed(destination, error) from error
 

@@ -5,15 +5,15 @@ A crash leaves the file and lets the lock go, so that whoever comes next knows w
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Final
 
 from libironic_disk.errors import BootTaskBusy, NotEnoughRoom
+from libironic_disk.machine import lockfile
 
 _SUFFIX: Final = ".media"
 _LOCK: Final = ".media-lock"
@@ -102,15 +102,9 @@ class Records:
         finally:
             os.close(descriptor)
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self) -> AbstractContextManager[None]:
         """Keep others from promising room, for a moment."""
-        descriptor = os.open(self.directory / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(descriptor)
+        return lockfile.held(self.directory / _LOCK)
 
     def promised(self, *, but: Path) -> int:
         """Return the bytes that all machines but one were promised."""
@@ -135,24 +129,11 @@ class Records:
 
 
 def _claim(node: str, path: Path) -> int:
-    while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if _is_still(path, descriptor):
-                return descriptor
-        except BlockingIOError as error:
-            os.close(descriptor)
-            raise BootTaskBusy(subject=node, holder="another task of the same machine") from error
-        # Whoever had it has removed it after we opened it, and somebody else may have made a new one.
-        os.close(descriptor)
-
-
-def _is_still(path: Path, descriptor: int) -> bool:
-    try:
-        return os.path.samestat(path.stat(), os.fstat(descriptor))
-    except FileNotFoundError:
-        return False
+    descriptor, is_ours = lockfile.attempted(path)
+    if is_ours:
+        return descriptor
+    os.close(descriptor)
+    raise BootTaskBusy(subject=node, holder="another task of the same machine")
 
 
 def _parsed(text: bytes) -> tuple[dict[str, int], str]:

@@ -6,7 +6,6 @@ gone when nobody has.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import time
 from collections.abc import Iterator
@@ -14,12 +13,12 @@ from contextlib import contextmanager, suppress
 from typing import Final
 
 from libironic_disk.errors import BootTaskBusy
+from libironic_disk.machine import lockfile
 from libironic_disk.machine.netboot.rootdir import PublishedRoot
 from libironic_disk.pure.netboot.names import STATE
 
 LOCKS: Final = f"{STATE}/locks"
 _ROOT: Final = "root"
-_OPEN: Final = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 _NAP: Final = 0.01
 _PATIENCE: Final = 60.0
 _HOLDER_BYTES: Final = 200
@@ -68,24 +67,11 @@ def whole_root(root: PublishedRoot, *, holder: str) -> Iterator[None]:
 
 def _taken(directory: int, name: str, subject: str, deadline: float) -> int:
     while True:
-        descriptor = os.open(name, _OPEN, 0o600, dir_fd=directory)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.pread(descriptor, _HOLDER_BYTES, 0).decode(errors="replace") or "somebody else"
-            os.close(descriptor)
-            if time.monotonic() >= deadline:
-                raise BootTaskBusy(subject=subject, holder=holder) from None
-            time.sleep(_NAP)
-            continue
-        if _is_still(descriptor, directory, name):
+        descriptor, is_ours = lockfile.attempted(name, directory=directory)
+        if is_ours:
             return descriptor
+        holder = os.pread(descriptor, _HOLDER_BYTES, 0).decode(errors="replace") or "somebody else"
         os.close(descriptor)
-
-
-def _is_still(descriptor: int, directory: int, name: str) -> bool:
-    try:
-        found = os.stat(name, dir_fd=directory, follow_symlinks=False)
-    except FileNotFoundError:
-        return False
-    return os.path.samestat(found, os.fstat(descriptor))
+        if time.monotonic() >= deadline:
+            raise BootTaskBusy(subject=subject, holder=holder)
+        time.sleep(_NAP)
