@@ -27,7 +27,7 @@ from libironic_disk.machine.isos.writing import check_room, replacing
 from libironic_disk.pure.boot import grubcfg
 from libironic_disk.pure.bootisos import spec as specs
 from libironic_disk.pure.bootisos.spec import BootIsoSpec
-from libironic_disk.pure.roles import Architecture, Firmware
+from libironic_disk.pure.roles import Architecture, Firmware, Role, gpt_type
 from libironic_disk.units import MIB
 
 _EFI_PLATFORMS: Final[Mapping[Architecture, Platform]] = {
@@ -37,7 +37,7 @@ _EFI_PLATFORMS: Final[Mapping[Architecture, Platform]] = {
 _ESP_LABEL: Final = "ESP"
 _SECTOR: Final = 512
 # UEFI 2.10, 5.3.3; in MBRs the ISO's partition gets the type that GPTs know as Microsoft's data.
-_ESP_TYPE: Final = "C12A7328-F81F-11D2-BA4B-00A0C93EC93B"
+_ESP_TYPE: Final = str(gpt_type(Role.ESP, Architecture.X86_64, None)).upper()
 _DATA_TYPE: Final = "EBD0A0A2-B9E5-4433-87C0-68B6B72699C7"
 _1980: Final = 315532800
 _ENVIRONMENT: Final = {"LC_ALL": "C.UTF-8", "TZ": "UTC", "SOURCE_DATE_EPOCH": str(_1980)}

@@ -14,6 +14,7 @@ from libironic_disk.pure.boot.kernelparams import KernelParameters
 from libironic_disk.pure.boot.loadersyntax import LoaderSyntax
 from libironic_disk.pure.bootisos import paths
 from libironic_disk.pure.bootisos.labels import is_plain
+from libironic_disk.pure.iso.volumes import SECTOR, SYSTEM_AREA
 from libironic_disk.pure.roles import Architecture, Firmware
 from libironic_disk.units import KIB, MIB, align_up
 
@@ -22,11 +23,9 @@ RAMDISK: Final = "/boot/initrd.img"
 GRUB_CONFIG: Final = f"{grubcfg.GRUB_DIRECTORY}/grub.cfg"
 BIOS_IMAGE: Final = f"{grubcfg.GRUB_DIRECTORY}/bios.img"
 CATALOG: Final = "/boot.catalog"
-SECTOR: Final = 2048
-"""Bytes of a logical sector (ECMA-119, 6.1.2)."""
 PARTITION_OFFSET: Final = 16
 """The logical sector at which the partition with the tree begins; descriptors are 16 sectors from there too."""
-DESCRIPTORS: Final = (16 * SECTOR, (PARTITION_OFFSET + 16) * SECTOR)
+DESCRIPTORS: Final = (SYSTEM_AREA, PARTITION_OFFSET * SECTOR + SYSTEM_AREA)
 """Where the ISO has a primary volume descriptor (ECMA-119, 6.7.1): for the whole of it, and for the partition."""
 PRIMARY: Final = b"\x01CD001\x01"
 """What a primary volume descriptor begins with (ECMA-119, 8.4)."""

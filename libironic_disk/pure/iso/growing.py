@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from libironic_disk.errors import IsoUnsupported
-from libironic_disk.pure.iso.hybrid import EFI_SYSTEM, EFI_SYSTEM_MBR, HFS_PLUS, SECTOR, Hybrid
+from libironic_disk.pure.iso.hybrid import EFI_SYSTEM, HFS_PLUS, SECTOR, Hybrid
 from libironic_disk.pure.iso.image import IsoImage
 from libironic_disk.pure.iso.model import IsoPartition, PartitionTable
 from libironic_disk.pure.iso.volumes import SECTOR as ISO_SECTOR
@@ -95,7 +95,7 @@ def place_of(image: IsoImage, used: int) -> Place:
     origins = {each.origin for each in image.descriptors}
     views = [part for part in image.partitions if part.start in origins and part.end >= used]
     homes = frozenset(part.start for part in views if part.type_id != _PROTECTIVE)
-    systems = [part.start for part in image.partitions if part.start >= used and _is_system(part)]
+    systems = [part.start for part in image.partitions if part.start >= used and part.type_id in EFI_SYSTEM]
     at = min(*([part.end for part in views if part.start in homes] or systems or [tail]), tail)
     # Nothing is behind the end, which may as well be in the middle of a sector.
     at = align_up(at, ISO_SECTOR) if at == image.size else align_down(at, ISO_SECTOR)
@@ -170,10 +170,6 @@ def _end_of_primary(hybrid: Hybrid) -> int:
     if hybrid.gpt is None:
         return 0
     return hybrid.gpt.header.entries_lba * SECTOR + len(hybrid.gpt.entries)
-
-
-def _is_system(part: IsoPartition) -> bool:
-    return part.type_id in {EFI_SYSTEM, EFI_SYSTEM_MBR}
 
 
 def _may_be_cut(part: IsoPartition) -> bool:

@@ -15,13 +15,13 @@ from typing import Final, NamedTuple
 from uuid import UUID
 
 from libironic_disk.pure.iso.model import IsoPartition, PartitionTable
+from libironic_disk.pure.roles import Architecture, Role, gpt_type, mbr_type
 from libironic_disk.pure.ropes import Base
 from libironic_disk.pure.tables.bootrecord import PROTECTIVE, RECORD_SIZE, Slot, slots_of
 from libironic_disk.pure.tables.gptcopy import ENTRY_SIZE, Copy, GptReader, sectors_for
 
 SECTOR: Final = 512
-EFI_SYSTEM: Final = "c12a7328-f81f-11d2-ba4b-00a0c93ec93b"  # UEFI 2.10, table 5.7
-EFI_SYSTEM_MBR: Final = "0xef"
+EFI_SYSTEM: Final = frozenset({str(gpt_type(Role.ESP, Architecture.X86_64, None)), f"{mbr_type(Role.ESP):#04x}"})
 HFS_PLUS: Final = frozenset({"48465300-0000-11aa-aa11-00306543ecac", "Apple_HFS"})
 
 _GPT_ENTRY: Final = struct.Struct("<16s16xQQ")

@@ -9,7 +9,7 @@ from typing import Final
 from libironic_disk.errors import IsoInvalid, IsoUnsupported
 from libironic_disk.pure.iso.directories import Directory, Entry, Tree, TreeReader
 from libironic_disk.pure.iso.eltorito import BLOCK, Catalog, CatalogEntry, Platform, read_catalog
-from libironic_disk.pure.iso.hybrid import EFI_SYSTEM, EFI_SYSTEM_MBR, Hybrid, read_hybrid
+from libironic_disk.pure.iso.hybrid import EFI_SYSTEM, Hybrid, read_hybrid
 from libironic_disk.pure.iso.mediachecksum import ImplantedChecksum, read_checksum
 from libironic_disk.pure.iso.model import BootImage, IsoFile, IsoPartition, PartitionTable, TreeKind
 from libironic_disk.pure.iso.volumes import DescriptorSet, Volume, VolumeKind, read_descriptors
@@ -196,7 +196,7 @@ def _boot_images(catalog: Catalog | None, hybrid: Hybrid, main: Tree, size: int)
             known.add(each.offset)
             yield _of_catalog(each, files.get(each.offset), hybrid, size)
     for part in hybrid.partitions:
-        if part.type_id in {EFI_SYSTEM, EFI_SYSTEM_MBR} and part.start not in known and part.end <= size:
+        if part.type_id in EFI_SYSTEM and part.start not in known and part.end <= size:
             known.add(part.start)
             file = files.get(part.start)
             yield BootImage(

@@ -13,9 +13,10 @@ from enum import StrEnum
 from typing import Final
 
 from libironic_disk.errors import IsoInvalid, IsoUnsupported
+from libironic_disk.pure.drives import iso9660
 from libironic_disk.pure.ropes import Base
 
-SECTOR: Final = 2048
+SECTOR: Final = iso9660.SECTOR
 SYSTEM_AREA: Final = 16 * SECTOR  # 7.2.1
 LABEL_SIZE: Final = 32
 APPLICATION_USE_AT: Final = 883  # 8.4.32
