@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+
+from lab.listening import answering
 
 CHECKSUMS = "SHA256SUMS"
 
@@ -26,14 +27,8 @@ class _Server(ThreadingHTTPServer):
 @contextmanager
 def served(directory: Path) -> Iterator[str]:
     """Serve the files of a directory to this machine alone; give the URL that their names are appended to."""
-    with _Server(("127.0.0.1", 0), partial(_Quiet, directory=str(directory))) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}/"
-        finally:
-            server.shutdown()
-            thread.join()
+    with _Server(("127.0.0.1", 0), partial(_Quiet, directory=str(directory))) as server, answering(server):
+        yield f"http://127.0.0.1:{server.server_port}/"
 
 
 def write_checksums(directory: Path, *names: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from socketserver import ThreadingMixIn
@@ -11,6 +10,8 @@ from typing import IO, cast
 from wsgiref.handlers import SimpleHandler
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 from wsgiref.types import WSGIApplication
+
+from lab.listening import answering
 
 _LONGEST = 65536
 
@@ -71,14 +72,8 @@ class _Requests(WSGIRequestHandler):
 @contextmanager
 def running(port: int = 0) -> Iterator[tuple[str, WSGIServer]]:
     """Listen on this machine alone; give the URL and the server, whose ``set_app`` says what is served."""
-    with _Server(("127.0.0.1", port), _Requests) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}", server
-        finally:
-            server.shutdown()
-            thread.join()
+    with _Server(("127.0.0.1", port), _Requests) as server, answering(server):
+        yield f"http://127.0.0.1:{server.server_port}", server
 
 
 @contextmanager

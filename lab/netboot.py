@@ -6,7 +6,6 @@ QEMU's DHCP names one boot file to whoever asks. To the machine, the host's loop
 from __future__ import annotations
 
 import re
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from pathlib import Path
 
 from lab import cache_directory
 from lab.initramfs import with_busybox
+from lab.listening import answering
 from lab.qemu import DISK_BOOT_INDEX
 from lab.testmachine import debian_packages, kernel_version
 
@@ -139,11 +139,5 @@ def web_server(directory: Path) -> Iterator[tuple[str, list[str]]]:
     """Serve a directory to this host alone; give its URL as a machine has it, and the list of what is asked for."""
     asked: list[str] = []
     handler = partial(_Ranges, directory=directory.resolve(), asked=asked)
-    with _Server(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        try:
-            yield f"http://{HOST}:{server.server_port}/", asked
-        finally:
-            server.shutdown()
-            thread.join()
+    with _Server(("127.0.0.1", 0), handler) as server, answering(server):
+        yield f"http://{HOST}:{server.server_port}/", asked

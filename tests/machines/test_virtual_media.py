@@ -24,6 +24,7 @@ from lab import cache_directory, isolayouts, mediaserver
 from lab.initramfs import with_busybox
 from lab.isolayouts import BOOTED, IsoLayout
 from lab.isomachine import parameters_of
+from lab.listening import answering
 from lab.qemu import EMULATED, started, uefi
 from lab.testmachine import debian_packages, kernel_version
 from libironic_disk import configdrive
@@ -97,14 +98,8 @@ def listener() -> Iterator[tuple[str, queue.Queue[str]]]:
         def log_message(self, format: str, *arguments: object) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}", states
-        finally:
-            server.shutdown()
-            thread.join()
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server, answering(server):
+        yield f"http://127.0.0.1:{server.server_port}", states
 
 
 class Site:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import ssl
 import subprocess
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+
+from lab.listening import answering
 
 Answer = Callable[[BaseHTTPRequestHandler], None]
 
@@ -65,13 +66,8 @@ def serving(certificate: Path | None = None) -> Iterator[WebServer]:
             context.load_cert_chain(certificate)
             listener.socket = context.wrap_socket(listener.socket, server_side=True)
         server = WebServer(listener.server_port, "https" if certificate else "http")
-        thread = threading.Thread(target=listener.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        try:
+        with answering(listener):
             yield server
-        finally:
-            listener.shutdown()
-            thread.join()
 
 
 def make_certificate(directory: Path) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from lab.listening import answering
 from libironic_disk import Architecture, Firmware, KernelParameters
 from libironic_disk.boot import BootTask, IPXEBoot, IsoInstance, MacAddress, Ramdisk
 from libironic_disk.errors import InvalidParameterValue
@@ -42,14 +42,8 @@ class Heads(BaseHTTPRequestHandler):
 
 @contextmanager
 def heads() -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Heads) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()
+    with ThreadingHTTPServer(("127.0.0.1", 0), Heads) as server, answering(server):
+        yield f"http://127.0.0.1:{server.server_port}"
 
 
 def test_what_servers_say() -> None:
