@@ -63,12 +63,6 @@ def extracted(iso: Path, path: str, folder: Path) -> bytes:
     return content
 
 
-def seen(iso: Path, path: str, view: str) -> bytes:
-    """Return a file as isoinfo sees it: ``-R`` for Rock Ridge's names, ``-J`` for Joliet's, nothing for plain ones."""
-    argv = ["isoinfo", "-i", str(iso), *filter(None, [view]), "-x", path]
-    return subprocess.run(argv, capture_output=True, check=True).stdout
-
-
 def everything(iso: Path, folder: Path) -> dict[str, bytes]:
     """Return all files of the tree by path, as xorriso extracts them."""
     tree = folder / f"tree-of-{iso.name}"

@@ -130,8 +130,9 @@ def table_problems(path: Path) -> list[str]:
 
 
 def by_isoinfo(path: Path, names: str, file: str) -> bytes:
-    """Return a file as isoinfo reads it, by Rock Ridge's names (-R) or Joliet's (-J)."""
-    return subprocess.run(["isoinfo", names, "-i", str(path), "-x", file], check=True, capture_output=True).stdout
+    """Return a file as isoinfo reads it, by Rock Ridge's names (-R), Joliet's (-J), or plain ones (nothing)."""
+    argv = ["isoinfo", "-i", str(path), *filter(None, [names]), "-x", file]
+    return subprocess.run(argv, check=True, capture_output=True).stdout
 
 
 def differences(found: Mapping[str, bytes], wanted: Mapping[str, bytes]) -> list[str]:

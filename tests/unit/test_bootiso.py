@@ -38,7 +38,7 @@ from libironic_disk.errors import (
     SourceFailed,
 )
 from libironic_disk.pure.roles import Firmware
-from tests.support import bootisos, oracles
+from tests.support import bootisos, isos, oracles
 from tests.support.bootisos import change
 
 ISOLINUX = (IsoLayout.BIOS_ONLY, IsoLayout.ISOLINUX, IsoLayout.ISOLINUX_XORRISO)
@@ -146,8 +146,8 @@ def test_each_view_of_the_tree_is_changed(tmp_path: Path, layout: IsoLayout, nam
     for view in views:
         plain = not view
         config = GRUB_ENTRIES.upper() + ";1" if plain else GRUB_ENTRIES
-        assert CHANGED in bootisos.seen(target, config, view).decode().replace("'", "")
-        assert bootisos.seen(target, "/NEW.TXT;1" if plain else "/new.txt", view) == b"new"
+        assert CHANGED in isos.by_isoinfo(target, view, config).decode().replace("'", "")
+        assert isos.by_isoinfo(target, view, "/NEW.TXT;1" if plain else "/new.txt") == b"new"
 
 
 def test_a_configuration_inside_of_the_efi_system_partition_is_changed(
