@@ -86,15 +86,17 @@ def mirror(*serials: str) -> Iterator[str]:
 
 
 def children(node: str) -> tuple[Child, ...]:
-    """Return the partitions that the kernel has of a disk, as lsblk tells them."""
+    """Return the partitions that the kernel has of a disk, as lsblk tells them, in their order on the disk."""
     settle()
     argv = ("lsblk", "--json", "--bytes", "--list", "--output", "PATH,TYPE,START,SIZE,PARTUUID", node)
     found = json.loads(output(*argv))["blockdevices"]
-    return tuple(
+    parts = (
         Child(node=row["path"], start=row["start"] * 512, size=row["size"], uuid=row["partuuid"])
         for row in found
         if row["type"] == "part"
     )
+    # lsblk's own order is that in which the kernel was told of them, or in which it found them.
+    return tuple(sorted(parts, key=lambda part: part.start))
 
 
 def reread(node: str) -> None:
