@@ -21,8 +21,10 @@ ALSO_INSIDE: tuple[str, ...] = ()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add --inside."""
+    """Add --inside, and how far faults are walked."""
     parser.addoption(inside.OPTION, action="store_true", help="run all that is selected in the test machine")
+    parser.addoption("--fault-steps", default="1", metavar="COUNT", help="how many steps of each walk; or `every`")
+    parser.addoption("--fault-table", metavar="FILE", help="the table that gets a row of each walk")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -1,0 +1,383 @@
+"""The faults: each can be counted, and put in at any of the places that were counted."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+from unittest import mock
+
+from oslo_concurrency import processutils
+
+from libironic_disk.errors import Cancelled, DiskError, ProgramFailed, ProgramTimedOut, ToolMissing
+from libironic_disk.events import Cancellation, Event, EventSink
+from tests.support.faults.listening import Call
+from tests.support.faults.work import Scene
+from tests.support.faults.worker import Held, Inside, Work, plainly
+
+WRITES = frozenset(
+    {"write", "pwrite64", "writev", "pwritev", "pwritev2", "copy_file_range", "sendfile", "splice", "fallocate"}
+)
+FLUSHES = frozenset({"fsync", "fdatasync", "syncfs", "sync_file_range"})
+READS = frozenset({"read", "pread64", "preadv", "preadv2"})
+PLACES = frozenset(
+    {"mkdir", "mkdirat", "rename", "renameat", "renameat2", "link", "linkat", "unlink", "unlinkat", "ftruncate"}
+)
+
+COUNTING = 0
+"""The step of a run that meets no fault and only counts."""
+
+
+class Counter:
+    """Counts places; readable by the walker when the run has ended."""
+
+    def __init__(self) -> None:
+        self.seen = 0
+
+    def here(self, step: int) -> bool:
+        """Count a place, and return whether it is the one."""
+        self.seen += 1
+        return self.seen == step
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Put:
+    """A fault that is put in: what happens in the worker, and who decides on its system calls."""
+
+    inside: Inside = plainly
+    held: Held | None = None
+    count: Callable[[object], int]
+    """Returns how many places there were, given what the worker returned."""
+
+
+class Fault(Protocol):
+    """A fault."""
+
+    @property
+    def name(self) -> str:
+        """What the table calls it."""
+
+    @property
+    def kills(self) -> bool:
+        """Whether it ends the worker without a word."""
+
+    @property
+    def stays(self) -> bool:
+        """Whether it lasts, so that the library can't mend what it left."""
+
+    def put(self, scene: Scene, step: int) -> Put:
+        """Put it in at a step, the first being 1; none at :data:`COUNTING`."""
+
+    def is_right(self, error: BaseException) -> bool:
+        """Whether an error is the one that this fault should end in."""
+
+
+class Effect(StrEnum):
+    """What becomes of a system call."""
+
+    EIO = "EIO"
+    ENOSPC = "ENOSPC"
+    ENOMEM = "ENOMEM"
+    EMFILE = "EMFILE"
+    ENODEV = "ENODEV"
+    KILL = "kill -9"
+    CANCEL = "cancel"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SystemCallFault:
+    """A fault at each system call of a kind that leads to a place."""
+
+    name: str
+    calls: frozenset[str]
+    where: Callable[[Scene, Call], bool]
+    effect: Effect
+    stays: bool = False
+    """Whether all later calls of the kind meet it too, as those to a disk that went away do."""
+
+    @property
+    def kills(self) -> bool:
+        """Whether it ends the worker without a word."""
+        return self.effect is Effect.KILL
+
+    def put(self, scene: Scene, step: int) -> Put:
+        """Put it in."""
+        counter = Counter()
+
+        def decide(call: Call, held: Held) -> int:
+            if not self.where(scene, call):
+                return 0
+            is_here = counter.here(step) or (self.stays and step and counter.seen > step)
+            if not is_here:
+                return 0
+            match self.effect:
+                case Effect.KILL:
+                    held.kill()
+                    return 0
+                case Effect.CANCEL:
+                    held.cancel()
+                    return 0
+                case _:
+                    return int(getattr(errno, self.effect))
+
+        return Put(held=Held(self.calls, decide), count=lambda _: counter.seen)
+
+    def is_right(self, error: BaseException) -> bool:
+        """Whether it is an error of ours; a cancelled call says that it was cancelled."""
+        return isinstance(error, Cancelled) if self.effect is Effect.CANCEL else isinstance(error, DiskError)
+
+
+def on_disk(scene: Scene, call: Call) -> bool:
+    """Whether a call goes to one of the scene's disks."""
+    target = call.target()
+    return target is not None and scene.on_disk(target)
+
+
+def in_folders(scene: Scene, call: Call) -> bool:
+    """Whether a call goes to one of the scene's folders."""
+    target = call.target()
+    return target is not None and scene.in_folders(target)
+
+
+def anywhere_of_ours(scene: Scene, call: Call) -> bool:
+    """Whether a call goes to a disk, a folder or a temporary file of the scene."""
+    target = call.target()
+    return target is not None and (scene.on_disk(target) or scene.in_folders(target) or scene.is_temporary(target))
+
+
+def temporary(scene: Scene, call: Call) -> bool:
+    """Whether a call goes to a temporary file."""
+    target = call.target()
+    return target is not None and scene.is_temporary(target)
+
+
+def full_temporary(scene: Scene, call: Call) -> bool:
+    """Whether a call needs room in the folder of temporary files."""
+    if call.name == "openat" and not call.arguments[2] & os.O_CREAT:
+        return False
+    return temporary(scene, call)
+
+
+class Ill(StrEnum):
+    """What is wrong with a program."""
+
+    MISSING = "is missing"
+    FAILS = "fails"
+    FAILS_LATE = "fails when its work is done"
+    HANGS = "hangs"
+    KILLED = "is killed, as by the kernel when memory runs out"
+
+
+_STAND_INS = {
+    Ill.FAILS: ("sh", "-c", "echo broken on purpose >&2; exit 113", "sh"),
+    Ill.FAILS_LATE: ("sh", "-c", '"$@"; echo broken on purpose >&2; exit 113', "sh"),
+    Ill.HANGS: ("sh", "-c", "sleep 1000 & wait", "sh"),
+    Ill.KILLED: ("sh", "-c", "kill -9 $$", "sh"),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProgramFault:
+    """A fault of each program that is run; it stands at the gateway to programs."""
+
+    ill: Ill
+    only: str = ""
+    """The program that alone has it; any by default."""
+    kills: bool = False
+    stays: bool = False
+
+    @property
+    def name(self) -> str:
+        """What the table calls it."""
+        return f"{self.only or 'a program'} {self.ill}"
+
+    def put(self, scene: Scene, step: int) -> Put:
+        """Put it in."""
+
+        def inside(work: Work, sink: EventSink, switch: Cancellation) -> object:
+            counter = Counter()
+            with self._gateway(counter, step):
+                try:
+                    return Counted(value=work(sink, switch), seen=counter.seen)
+                finally:
+                    del work
+
+        return Put(inside=inside, count=_seen)
+
+    @contextmanager
+    def _gateway(self, counter: Counter, step: int) -> Iterator[None]:
+        execute: Callable[..., object] = processutils.execute
+        which = shutil.which
+        absent: set[str] = set()
+
+        def broken(*argv: str, timeout: float, **others: object) -> object:
+            if (self.only and argv[0] != self.only) or not counter.here(step):
+                return execute(*argv, timeout=timeout, **others)
+            if self.ill is Ill.HANGS:
+                timeout = min(timeout, 0.5)
+            return execute(*_STAND_INS[self.ill], *argv, timeout=timeout, **others)
+
+        def missing(name: str, *, path: str) -> str | None:
+            # A program is looked for before each start, and together with others before the first write.
+            if (not self.only or name == self.only) and name not in absent and counter.here(step):
+                absent.add(name)
+            return None if name in absent else which(name, path=path)
+
+        if self.ill is Ill.MISSING:
+            with mock.patch.object(shutil, "which", missing):
+                yield
+        else:
+            with mock.patch.object(processutils, "execute", broken):
+                yield
+
+    def is_right(self, error: BaseException) -> bool:
+        """Whether it is the error of the program itself."""
+        match self.ill:
+            case Ill.MISSING:
+                return isinstance(error, ToolMissing)
+            case Ill.HANGS:
+                return isinstance(error, ProgramTimedOut)
+            case Ill.KILLED:
+                return isinstance(error, ProgramFailed) or "kill" in str(error).lower()
+            case _:
+                return isinstance(error, DiskError) and "broken on purpose" in str(error)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counted:
+    """What a call returned, and how many places there were."""
+
+    value: object
+    seen: int
+
+
+def _seen(returned: object) -> int:
+    assert isinstance(returned, Counted)
+    return returned.seen
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelledAtEvent:
+    """The caller cancels when it is told of an event."""
+
+    name: str = "cancelled at an event"
+    kills: bool = False
+    stays: bool = False
+
+    def put(self, scene: Scene, step: int) -> Put:
+        """Put it in."""
+
+        def inside(work: Work, sink: EventSink, switch: Cancellation) -> object:
+            counter = Counter()
+
+            def told(event: Event) -> None:
+                if counter.here(step):
+                    switch.cancel()
+                sink(event)
+
+            return Counted(value=work(told, switch), seen=counter.seen)
+
+        return Put(inside=inside, count=_seen)
+
+    def is_right(self, error: BaseException) -> bool:
+        """Whether it says that it was cancelled."""
+        return isinstance(error, Cancelled)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClockJumps:
+    """The machine's clock is set to another day when the caller is told of an event."""
+
+    days: int
+    kills: bool = False
+    stays: bool = False
+
+    @property
+    def name(self) -> str:
+        """What the table calls it."""
+        return f"the clock jumps by {self.days} days"
+
+    def put(self, scene: Scene, step: int) -> Put:
+        """Put it in."""
+
+        def inside(work: Work, sink: EventSink, switch: Cancellation) -> object:
+            counter = Counter()
+            real, real_ns = time.time, time.time_ns
+
+            def told(event: Event) -> None:
+                counter.here(step)
+                sink(event)
+
+            def away() -> int:
+                return self.days * 86400 if 0 < step <= counter.seen else 0
+
+            def jumped() -> float:
+                return real() + away()
+
+            def jumped_ns() -> int:
+                return real_ns() + away() * 10**9
+
+            with (
+                mock.patch.object(time, "time", jumped),
+                mock.patch.object(time, "time_ns", jumped_ns),
+            ):
+                return Counted(value=work(told, switch), seen=counter.seen)
+
+        return Put(inside=inside, count=_seen)
+
+    def is_right(self, error: BaseException) -> bool:
+        """No error comes of it."""
+        return False
+
+
+def _disk(words: str, effect: Effect, calls: frozenset[str], *, stays: bool = False) -> SystemCallFault:
+    return SystemCallFault(name=words, calls=calls, where=on_disk, effect=effect, stays=stays)
+
+
+DISK_FAULTS: tuple[Fault, ...] = (
+    _disk("EIO of a write", Effect.EIO, WRITES),
+    _disk("ENOSPC of a write", Effect.ENOSPC, WRITES),
+    _disk("EIO of a flush", Effect.EIO, FLUSHES),
+    _disk("EIO of a read", Effect.EIO, READS),
+    _disk("the disk goes away", Effect.ENODEV, WRITES | FLUSHES | READS, stays=True),
+)
+"""What a disk does; seen from the call's own side."""
+
+FOLDER_FAULTS: tuple[Fault, ...] = tuple(
+    SystemCallFault(name=name, calls=calls, where=in_folders, effect=effect, stays=stays)
+    for name, effect, calls, stays in (
+        ("EIO of a write in the folder", Effect.EIO, WRITES | PLACES, False),
+        ("the folder is full", Effect.ENOSPC, WRITES | PLACES - {"unlink", "unlinkat"}, True),
+        ("EIO of a flush in the folder", Effect.EIO, FLUSHES, False),
+        ("EIO of a read in the folder", Effect.EIO, READS, False),
+    )
+)
+"""What the file system of a folder does that the caller names."""
+
+PROGRAM_FAULTS: tuple[Fault, ...] = tuple(ProgramFault(ill=ill) for ill in Ill)
+
+OTHER_FAULTS: tuple[Fault, ...] = (
+    SystemCallFault(
+        name="the folder of temporary files is full",
+        calls=WRITES | PLACES - {"unlink", "unlinkat"} | {"openat"},
+        where=full_temporary,
+        effect=Effect.ENOSPC,
+        stays=True,
+    ),
+    SystemCallFault(name="kill -9", calls=WRITES | FLUSHES | PLACES, where=anywhere_of_ours, effect=Effect.KILL),
+    SystemCallFault(
+        name="cancelled at a system call",
+        calls=WRITES | FLUSHES | PLACES,
+        where=anywhere_of_ours,
+        effect=Effect.CANCEL,
+    ),
+    CancelledAtEvent(),
+    ClockJumps(days=400),
+    ClockJumps(days=-400),
+)

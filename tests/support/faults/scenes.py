@@ -1,0 +1,65 @@
+"""Scenes on loop disks: a copy of a disk that boots something old, and a folder of temporary files beside it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from libironic_disk.units import MIB
+from tests.support import oracles, wholedisks
+from tests.support.disks import LoopDisk, attach, copied
+from tests.support.faults.work import Scene
+
+
+def memory() -> str | None:
+    """Return a folder in memory, where there is one: a run must not wait for a disk of the machine."""
+    return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+
+
+@contextmanager
+def folder() -> Iterator[Path]:
+    """Give a folder that is gone afterwards."""
+    where = Path(tempfile.mkdtemp(prefix="faults-", dir=memory()))
+    try:
+        yield where
+    finally:
+        shutil.rmtree(where)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OldDisk:
+    """A disk that is what it was when the scene was set, until somebody writes to it."""
+
+    disk: LoopDisk
+    digest: str
+
+    @property
+    def is_unchanged(self) -> bool:
+        """Whether each byte of it is what it was."""
+        return self.disk.digest() == self.digest
+
+    def assert_boots_nothing(self) -> None:
+        """Assert that neither sfdisk, libblkid nor our reader finds a table, and no firmware a boot sector."""
+        for path in (Path(self.disk.node), self.disk.file):
+            found = wholedisks.opinions(path, sector_size=self.disk.sector_size)
+            assert not found, f"{found} find a table on what should boot nothing"
+        with self.disk.file.open("rb") as file:
+            head = file.read(MIB)
+        assert head[510:512] != b"\x55\xaa", "a BIOS takes the first sector for a boot sector"
+        assert head[512:520] != b"EFI PART", "the first GPT is there"
+        assert "TYPE" not in oracles.blkid(self.disk.node), "the whole disk is taken for a file system"
+
+
+@contextmanager
+def old_disk(base: Path, *, sector_size: int = 512) -> Iterator[tuple[OldDisk, Scene]]:
+    """Give a disk that is a copy of another one, and a scene with it alone."""
+    with folder() as where:
+        temporary = where / "tmp"
+        temporary.mkdir()
+        with attach(copied(base, where / "disk.img"), sector_size) as disk:
+            yield OldDisk(disk=disk, digest=disk.digest()), Scene(nodes=(disk.node,), temporary=temporary)

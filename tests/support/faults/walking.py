@@ -1,0 +1,140 @@
+"""Walk a fault through a call: count its places, put it in at each of them or at some, and judge what was left."""
+
+from __future__ import annotations
+
+import os
+import random
+import tempfile
+import zlib
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from libironic_disk.errors import DiskError, DiskState
+from libironic_disk.events import Cancellation, EventSink
+from tests.support.faults import holdings, worker
+from tests.support.faults.kinds import COUNTING, Counted, Fault
+from tests.support.faults.work import SAYS, State, Try, Work
+from tests.support.faults.worker import Ended
+
+Chooser = Callable[[int, str], Sequence[int]]
+"""Given how many places there are, and a name to draw by, returns those to be tried."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """A walk: how many places there were, which of them were tried, and what came of it."""
+
+    work: str
+    fault: str
+    steps: int
+    tried: int
+    outcomes: tuple[tuple[str, int], ...]
+
+
+def every(places: int, name: str) -> Sequence[int]:
+    """Choose all."""
+    return range(1, places + 1)
+
+
+def some(count: int, seed: int = 0) -> Chooser:
+    """Choose the last one and others by chance, the same each time for one seed."""
+
+    def chosen(places: int, name: str) -> Sequence[int]:
+        draw = random.Random(zlib.crc32(f"{seed}:{name}".encode()))
+        return sorted(draw.sample(range(1, places + 1), min(count, places)))
+
+    return chosen
+
+
+def walk(work: Work, fault: Fault, choose: Chooser) -> Row:
+    """Walk a fault through a work.
+
+    Raises:
+        AssertionError: what a fault left is not what it should; its text names the step that repeats it.
+    """
+    places = _count(work, fault)
+    outcomes: Counter[str] = Counter()
+    steps = choose(places, f"{work.name}: {fault.name}")
+    for step in steps:
+        try:
+            outcomes[_tried(work, fault, step)] += 1
+        except (AssertionError, TimeoutError) as error:
+            error.add_note(f"step {step} of {places}: {work.name}, {fault.name}")
+            raise
+    return Row(
+        work=work.name,
+        fault=fault.name,
+        steps=places,
+        tried=len(steps),
+        outcomes=tuple(sorted(outcomes.items(), key=lambda each: (-each[1], each[0]))),
+    )
+
+
+def _count(work: Work, fault: Fault) -> int:
+    with work.begin() as attempt:
+        put = fault.put(attempt.scene, COUNTING)
+        ended = worker.run(_call(attempt), inside=put.inside, held=put.held)
+        assert ended.error is None, f"with no fault: {ended.trace}"
+        _check_nothing_leaked(attempt, ended)
+        assert attempt.found(_value(ended)) is State.NEW
+        return put.count(ended.value)
+
+
+def _tried(work: Work, fault: Fault, step: int) -> str:
+    with work.begin() as attempt:
+        put = fault.put(attempt.scene, step)
+        ended = worker.run(_call(attempt), inside=put.inside, held=put.held)
+        outcome = _judged(attempt, fault, ended)
+        again = worker.run(_call(attempt))
+        assert again.error is None, f"made again after {outcome}: {again.trace}"
+        assert attempt.found(again.value) is State.NEW, f"made again after {outcome}"
+        return outcome
+
+
+def _call(attempt: Try) -> worker.Work:
+    """Return the call, with the scene's folder of temporary files as the process's own."""
+
+    def call(sink: EventSink, cancel: Cancellation) -> object:
+        os.environ["TMPDIR"] = tempfile.tempdir = str(attempt.scene.temporary)
+        return attempt.call(sink, cancel)
+
+    return call
+
+
+def _judged(attempt: Try, fault: Fault, ended: Ended) -> str:
+    if not ended.signal:
+        _check_nothing_leaked(attempt, ended)
+    assert not ended.orphans, f"these outlived the call: {ended.orphans}"
+    found = attempt.found(_value(ended))
+    if ended.signal:
+        assert fault.kills, f"killed by signal {ended.signal}"
+        return f"killed: {found}"
+    if ended.error is None:
+        assert found is State.NEW, f"nothing was raised, and {found} is there"
+        return "done"
+    return _judged_error(ended.error, found, fault, ended.trace)
+
+
+def _judged_error(error: BaseException, found: State, fault: Fault, trace: str) -> str:
+    assert isinstance(error, DiskError), f"an error that nobody documents:\n{trace}"
+    assert fault.is_right(error), f"not the first error: {type(error).__name__}: {error}\n{trace}"
+    said = error.disk
+    if said is DiskState.UNKNOWN:
+        assert fault.stays, f"the disk could have been made unbootable: {error}\n{trace}"
+        assert error.aftermath, f"nothing says why its state is unknown: {error}"
+    elif said is not None:
+        assert found is SAYS[said], f"it says {said}, and {found} is there: {error}\n{trace}"
+    return f"{type(error).__name__}: {found}"
+
+
+def _value(ended: Ended) -> object | None:
+    return ended.value.value if isinstance(ended.value, Counted) else ended.value
+
+
+def _check_nothing_leaked(attempt: Try, ended: Ended) -> None:
+    assert not ended.leaked, f"held by the process: {ended.leaked}"
+    scene = attempt.scene
+    left = set(holdings.files(scene.temporary)) - scene.keeps
+    assert not left, f"left in the folder of temporary files: {left}"
+    assert not holdings.loop_devices(scene.temporary)
