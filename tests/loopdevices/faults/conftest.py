@@ -1,0 +1,30 @@
+"""How far a fault is walked: a few of its places, or with --fault-steps every one; and the table that it fills."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support.faults import table, walking
+from tests.support.faults.kinds import Fault
+from tests.support.faults.work import Work
+
+Walk = Callable[[Work, Fault], None]
+
+
+@pytest.fixture
+def walk(request: pytest.FixtureRequest) -> Walk:
+    """Walk a fault through a work as far as was asked for, and put the row into the table if there is one."""
+    steps = str(request.config.getoption("--fault-steps"))
+    file = request.config.getoption("--fault-table")
+    choose = walking.every if steps == "every" else walking.some(int(steps))
+
+    def walked(work: Work, fault: Fault) -> None:
+        row = walking.walk(work, fault, choose)
+        assert row.steps > 0 or row.tried == 0
+        if file is not None:
+            table.record(Path(str(file)), row)
+
+    return walked

@@ -1,0 +1,29 @@
+"""Faults at the steps of a deployment: the disk boots the new system, the untouched old one, or nothing."""
+
+from __future__ import annotations
+
+import pytest
+
+from libironic_disk.pure.roles import Firmware
+from tests.loopdevices.faults.conftest import Walk
+from tests.support.faults.kinds import DISK_FAULTS, OTHER_FAULTS, PROGRAM_FAULTS, Fault
+from tests.support.faults.work import Work
+from tests.support.faults.works import deployments
+
+pytestmark = [pytest.mark.loopdevice, pytest.mark.timeout(3600)]
+
+FAULTS = (*DISK_FAULTS, *PROGRAM_FAULTS, *OTHER_FAULTS)
+
+
+@pytest.fixture(scope="module", params=["whole"])
+def work(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Work:
+    """Each kind of deployment, with what it needs."""
+    folder = tmp_path_factory.mktemp("work")
+    if request.param == "whole":
+        return deployments.whole_disk_image(folder)
+    return deployments.partition_image(folder, request.param)
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+def test_a_fault_at_any_step(work: Work, fault: Fault, walk: Walk) -> None:
+    walk(work, fault)
