@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from libironic_disk.pure.roles import Firmware
 from tests.loopdevices.faults.conftest import Walk
 from tests.support.faults.kinds import DISK_FAULTS, OTHER_FAULTS, PROGRAM_FAULTS, Fault
 from tests.support.faults.work import Work
