@@ -6,6 +6,7 @@ PYTHON ?= /usr/bin/python3
 VENV ?= .venv
 BOOT ?= bios
 SECONDS ?= 600
+STEPS ?= 5
 
 BIN := $(VENV)/bin
 SUDO := $(if $(filter-out 0,$(shell id -u)),sudo env PYTHONDONTWRITEBYTECODE=1)
@@ -19,7 +20,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 SOURCES := setup.cfg pyproject.toml constraints.txt
 STAMP := $(VENV)/.installed-$(shell (echo $(CURDIR) $(PYTHON); cat $(SOURCES)) | sha256sum | cut -c 1-16)
 
-.PHONY: help demo test lint types docs unit loopdevices machines test-machine fuzz bench venv system constraints clean
+.PHONY: help demo test lint types docs unit loopdevices machines test-machine faults fuzz bench venv system constraints clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,19 +44,23 @@ docs: venv ## build the documentation; a warning is an error
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -b html docs docs/_build/html
 
 unit: venv ## the tests that need neither loop devices nor QEMU
-	$(PYTEST) -m 'not loopdevice and not machine'
+	$(PYTEST) -m 'not loopdevice and not machine and not walk'
 
 loopdevices: PROFILES += test
 loopdevices: venv ## the tests on loop devices
-	$(PYTEST) -m 'loopdevice and not machine'
+	$(PYTEST) -m 'loopdevice and not machine and not walk'
 
 machines: PROFILES += demo test
 machines: venv ## the tests that run in QEMU
-	$(PYTEST) -m machine
+	$(PYTEST) -m 'machine and not walk'
 
 test-machine: PROFILES += test
 test-machine: venv ## all tests on disks in the test machine: Debian's own kernel in QEMU, with udevd and EFI variables
-	$(PYTEST) --inside tests/loopdevices tests/machines/inside
+	$(PYTEST) --inside -m 'not walk' tests/loopdevices tests/machines/inside
+
+faults: PROFILES += test
+faults: venv ## walk faults through every call, and write docs/faults.csv: make faults STEPS=5, or STEPS=every
+	$(SUDO) nice -n 10 $(BIN)/python -m pytest tests/loopdevices/faults --fault-steps $(STEPS) --fault-table docs/faults.csv
 
 fuzz: PROFILES += test
 fuzz: venv ## look for inputs that are read wrongly: make fuzz TARGET="tables http" SECONDS=600; all in turn by default

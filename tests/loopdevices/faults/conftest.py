@@ -14,15 +14,21 @@ from tests.support.faults.work import Work
 Walk = Callable[[Work, Fault], None]
 
 
+@pytest.fixture(scope="session")
+def counts() -> walking.Counts:
+    """What was counted already."""
+    return walking.Counts()
+
+
 @pytest.fixture
-def walk(request: pytest.FixtureRequest) -> Walk:
+def walk(request: pytest.FixtureRequest, counts: walking.Counts) -> Walk:
     """Walk a fault through a work as far as was asked for, and put the row into the table if there is one."""
     steps = str(request.config.getoption("--fault-steps"))
     file = request.config.getoption("--fault-table")
     choose = walking.every if steps == "every" else walking.some(int(steps))
 
     def walked(work: Work, fault: Fault) -> None:
-        row = walking.walk(work, fault, choose)
+        row = walking.walk(work, fault, choose, counts)
         assert row.steps > 0 or row.tried == 0
         if file is not None:
             table.record(Path(str(file)), row)

@@ -111,7 +111,9 @@ class SystemCallFault:
         counter = Counter()
 
         def decide(call: Call, held: Held) -> int:
-            if not self.where(scene, call):
+            if self.where not in call.known:
+                call.known[self.where] = self.where(scene, call)
+            if not call.known[self.where]:
                 return 0
             is_here = counter.here(step) or (self.stays and step and counter.seen > step)
             if not is_here:
@@ -381,3 +383,6 @@ OTHER_FAULTS: tuple[Fault, ...] = (
     ClockJumps(days=400),
     ClockJumps(days=-400),
 )
+
+COMMON_FAULTS: tuple[Fault, ...] = (*DISK_FAULTS, *FOLDER_FAULTS, *PROGRAM_FAULTS, *OTHER_FAULTS)
+"""All of these: their places in a work are counted in one run."""

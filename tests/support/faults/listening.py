@@ -15,7 +15,7 @@ import select
 import struct
 import threading
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -96,6 +96,8 @@ class Call:
     name: str
     thread: int
     arguments: tuple[int, ...]
+    known: dict[object, bool] = field(default_factory=dict, compare=False, repr=False)
+    """What was found out about it already: several may ask the same while one call waits."""
 
     def target(self) -> Path | None:
         """Return the way to what the call is about, as seen through /proc of its thread; None if there is none."""

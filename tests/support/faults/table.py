@@ -12,7 +12,10 @@ _HEAD = ("work", "fault", "steps", "tried", "outcomes")
 
 
 def record(file: Path, row: Row) -> None:
-    """Put a row into the table, in the order of works and faults; others may be at it at the same time."""
+    """Put a row into the table, in the order of works and faults; others may be at it at the same time.
+
+    A walk without places, as that of a program's faults through a call that runs none, has no row.
+    """
     line = {
         "work": row.work,
         "fault": row.fault,
@@ -24,7 +27,9 @@ def record(file: Path, row: Row) -> None:
         fcntl.flock(opened, fcntl.LOCK_EX)
         opened.seek(0)
         rows = {(each["work"], each["fault"]): each for each in csv.DictReader(opened)}
-        rows[row.work, row.fault] = line
+        rows.pop((row.work, row.fault), None)
+        if row.steps:
+            rows[row.work, row.fault] = line
         opened.seek(0)
         opened.truncate()
         writer = csv.DictWriter(opened, _HEAD, lineterminator="\n")

@@ -9,13 +9,15 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from libironic_disk.errors import DiskError, DiskState
 from libironic_disk.events import Cancellation, EventSink
 from tests.support.faults import holdings, worker
-from tests.support.faults.kinds import COUNTING, Counted, Fault
+from tests.support.faults.kinds import COMMON_FAULTS, COUNTING, Counted, Fault, Put
+from tests.support.faults.listening import Call
 from tests.support.faults.work import SAYS, State, Try, Work
-from tests.support.faults.worker import Ended
+from tests.support.faults.worker import Ended, Held, Inside, plainly
 
 Chooser = Callable[[int, str], Sequence[int]]
 """Given how many places there are, and a name to draw by, returns those to be tried."""
@@ -47,13 +49,13 @@ def some(count: int, seed: int = 0) -> Chooser:
     return chosen
 
 
-def walk(work: Work, fault: Fault, choose: Chooser) -> Row:
-    """Walk a fault through a work.
+def walk(work: Work, fault: Fault, choose: Chooser, counts: Counts) -> Row:
+    """Walk a fault through a work, whose places are counted unless ``counts`` has them.
 
     Raises:
         AssertionError: what a fault left is not what it should; its text names the step that repeats it.
     """
-    places = _count(work, fault)
+    places = counts.places(work, fault)
     outcomes: Counter[str] = Counter()
     steps = choose(places, f"{work.name}: {fault.name}")
     for step in steps:
@@ -71,20 +73,77 @@ def walk(work: Work, fault: Fault, choose: Chooser) -> Row:
     )
 
 
-def _count(work: Work, fault: Fault) -> int:
+class Counts:
+    """How many places of each fault a work has: those of all common faults are counted in one run."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, str], int] = {}
+
+    def places(self, work: Work, fault: Fault) -> int:
+        """Return how many places a fault has in a work.
+
+        Raises:
+            AssertionError: the work fails, or leaves something behind, with no fault at all.
+        """
+        key = work.name, fault.name
+        if key not in self._known:
+            faults = COMMON_FAULTS if fault in COMMON_FAULTS else (fault,)
+            for each, count in zip(faults, _count(work, faults), strict=True):
+                self._known[work.name, each.name] = count
+        return self._known[key]
+
+
+def _count(work: Work, faults: Sequence[Fault]) -> list[int]:
     with work.begin() as attempt:
-        put = fault.put(attempt.scene, COUNTING)
-        ended = worker.run(_call(attempt), inside=put.inside, held=put.held)
+        puts = [fault.put(attempt.scene, COUNTING) for fault in faults]
+        ended = worker.run(_call(attempt), inside=_nested([put.inside for put in puts]), held=_together(puts))
         assert ended.error is None, f"with no fault: {ended.trace}"
         _check_nothing_leaked(attempt, ended)
         assert attempt.found(_value(ended)) is State.NEW
-        return put.count(ended.value)
+        return _counted(puts, ended.value)
+
+
+def _nested(insides: Sequence[Inside]) -> Inside:
+    """Put what faults do in the worker around each other, the first one outermost."""
+
+    def inside(work: worker.Work, sink: EventSink, switch: Cancellation) -> object:
+        call = work
+        for each in reversed(insides):
+            call = partial(each, call)
+        return call(sink, switch)
+
+    return inside
+
+
+def _together(puts: Sequence[Put]) -> Held | None:
+    """Have everybody look at the system calls of his kind."""
+    helds = [put.held for put in puts if put.held is not None]
+    if not helds:
+        return None
+
+    def decide(call: Call, held: Held) -> int:
+        for each in helds:
+            if call.name in each.calls:
+                each.decide(call, held)
+        return 0
+
+    return Held(frozenset().union(*(held.calls for held in helds)), decide)
+
+
+def _counted(puts: Sequence[Put], value: object) -> list[int]:
+    counts = []
+    for put in puts:
+        counts.append(put.count(value))
+        if put.inside is not plainly:
+            assert isinstance(value, Counted)
+            value = value.value
+    return counts
 
 
 def _tried(work: Work, fault: Fault, step: int) -> str:
     with work.begin() as attempt:
         put = fault.put(attempt.scene, step)
-        ended = worker.run(_call(attempt), inside=put.inside, held=put.held)
+        ended = worker.run(_call(attempt), inside=put.inside, held=put.held, sees_mounts=fault.kills)
         outcome = _judged(attempt, fault, ended)
         again = worker.run(_call(attempt))
         assert again.error is None, f"made again after {outcome}: {again.trace}"
@@ -129,7 +188,10 @@ def _judged_error(error: BaseException, found: State, fault: Fault, trace: str) 
 
 
 def _value(ended: Ended) -> object | None:
-    return ended.value.value if isinstance(ended.value, Counted) else ended.value
+    value = ended.value
+    while isinstance(value, Counted):
+        value = value.value
+    return value
 
 
 def _check_nothing_leaked(attempt: Try, ended: Ended) -> None:

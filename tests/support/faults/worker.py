@@ -22,6 +22,9 @@ DEADLINE: Final = 100.0
 """Seconds after which a call counts as hanging; a quiet machine needs two."""
 
 _PR_SET_CHILD_SUBREAPER: Final = 36
+_CLONE_NEWNS: Final = 0x00020000
+_MS_REC: Final = 0x4000
+_MS_PRIVATE: Final = 0x40000
 
 Work = Callable[[EventSink, Cancellation], object]
 Inside = Callable[[Work, EventSink, Cancellation], object]
@@ -52,7 +55,7 @@ class Held:
     def __init__(self, calls: frozenset[str], decide: Callable[[Call, Held], int]) -> None:
         self.calls = calls
         self.worker = 0
-        self._decide = decide
+        self.decide = decide
         self._line: socket.socket | None = None
 
     def kill(self) -> None:
@@ -66,11 +69,21 @@ class Held:
 
     def serve(self, listener: int, worker: int, line: socket.socket) -> Listener:
         self.worker, self._line = worker, line
-        return Listener(listener, lambda call: self._decide(call, self))
+        return Listener(listener, lambda call: self.decide(call, self))
 
 
-def run(work: Work, *, inside: Inside = plainly, held: Held | None = None, deadline: float = DEADLINE) -> Ended:
+def run(
+    work: Work,
+    *,
+    inside: Inside = plainly,
+    held: Held | None = None,
+    deadline: float = DEADLINE,
+    sees_mounts: bool = False,
+) -> Ended:
     """Make a call in a forked process and return how it ended.
+
+    It has a view of the machine's mounts for itself, in which those that others make and dissolve meanwhile are not its
+    own; with ``sees_mounts`` it shares the machine's, in which a process that is killed leaves what it mounted.
 
     Raises:
         TimeoutError: it was killed because it did not end.
@@ -83,7 +96,7 @@ def run(work: Work, *, inside: Inside = plainly, held: Held | None = None, deadl
     pid = os.fork()
     if pid == 0:
         ours.close()
-        _work(theirs, work, inside, held.calls if held else frozenset())
+        _work(theirs, work, inside, held.calls if held else frozenset(), sees_mounts=sees_mounts)
     theirs.close()
     listener = None
     try:
@@ -119,7 +132,7 @@ def _everything(line: socket.socket, pid: int, deadline: float) -> bytes:
     return b"".join(pieces)
 
 
-def _work(line: socket.socket, work: Work, inside: Inside, calls: frozenset[str]) -> None:
+def _work(line: socket.socket, work: Work, inside: Inside, calls: frozenset[str], *, sees_mounts: bool) -> None:
     """Be the worker, and never return."""
     status = 1
     try:
@@ -127,6 +140,8 @@ def _work(line: socket.socket, work: Work, inside: Inside, calls: frozenset[str]
         signal.setitimer(signal.ITIMER_REAL, 0)
         for number in (signal.SIGALRM, signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_DFL)
+        if not sees_mounts:
+            _keep_mounts_apart()
         switch = Cancellation()
         if calls:
             socket.send_fds(line, [b"l"], [descriptor := listen(calls)])
@@ -149,6 +164,12 @@ def _work(line: socket.socket, work: Work, inside: Inside, calls: frozenset[str]
         sys.stderr.flush()
     finally:
         os._exit(status)
+
+
+def _keep_mounts_apart() -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(_CLONE_NEWNS) or libc.mount(b"none", b"/", None, _MS_REC | _MS_PRIVATE, None):
+        raise OSError(ctypes.get_errno(), "a namespace of mounts")
 
 
 def _forget(error: BaseException | None) -> None:
