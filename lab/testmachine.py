@@ -44,7 +44,12 @@ _EARLY_MODULES = ("virtio_pci", "9pnet_virtio", "9p", "overlay")
 # The rest is what nobody asks for by itself: file systems and device mapper's targets the kernel loads on demand.
 _MODULES = ("loop", "nvme", "virtio_blk", "sdhci_pci", "mmc_block", "efivarfs", "dm_mod", "virtio_rng")
 # norandmaps: code is translated anew for each address that it lies at; so a program starts three times faster.
-_COMMAND_LINE = "console=ttyS0 quiet panic=-1 mitigations=off norandmaps random.trust_cpu=on tsc=reliable"
+# Timeouts of a day: Linux takes an NVMe disk away for good whose command takes 30 seconds, and then the controller's
+# reset 60; on a host that has other work they do. virtio has no such limit, and SCSI and SD cards are tried again.
+_COMMAND_LINE = (
+    "console=ttyS0 quiet panic=-1 mitigations=off norandmaps random.trust_cpu=on tsc=reliable"
+    " nvme_core.io_timeout=86400 nvme_core.admin_timeout=86400"
+)
 
 # msize is the most that this transport takes; cache=loose, because nobody changes the root meanwhile.
 _INIT = """\
@@ -147,7 +152,9 @@ def running(
         for number, disk in enumerate(disks):
             arguments += [
                 "-drive",
-                f"if=none,id=disk{number},format=raw,file={made[disk.serial]}",
+                # A flush ends in the host's page cache, where these disks outlive the machine. What it waits for
+                # otherwise is the host's own disk, for minutes if that has others' gigabytes to write.
+                f"if=none,id=disk{number},format=raw,cache=unsafe,file={made[disk.serial]}",
                 *disk.arguments.format(drive=f"disk{number}").split(),
             ]
         yield RunningMachine(console=stack.enter_context(started(arguments)), share=system.share, disks=made)

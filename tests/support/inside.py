@@ -21,6 +21,7 @@ from pathlib import Path
 import pytest
 
 from lab.testmachine import SHARE, RunningMachine, running
+from tests.support import kernellog
 
 OPTION = "--inside"
 _SHARE = "INSIDE_SHARE"
@@ -60,6 +61,7 @@ class Reporter:
     def __init__(self, share: Path) -> None:
         self._wanted = frozenset((share / _TESTS).read_text().splitlines())
         self._results = share / _RESULTS
+        self._kernel = kernellog.KernelLog(kernellog.PATH)
         self._config: pytest.Config
 
     def pytest_configure(self, config: pytest.Config) -> None:
@@ -75,7 +77,16 @@ class Reporter:
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         """Say which test begins."""
+        self._kernel.begin(nodeid)
         self._write("started", nodeid)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(self) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """Show what the kernel said lately, if the test failed: a disk that is gone is explained nowhere else."""
+        report = yield
+        if report.failed:
+            report.sections.append(("The machine's kernel, at last", self._kernel.end()))
+        return report
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Write down a report."""

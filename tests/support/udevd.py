@@ -71,8 +71,8 @@ def let_udevd_look() -> None:
 
 
 def settle() -> None:
-    """Wait until udevd has nothing left to do."""
-    subprocess.run(["udevadm", "settle", "--timeout=20"], check=True)
+    """Wait until udevd has nothing left to do, for two minutes at most: emulated, and under load, 20 s are too few."""
+    subprocess.run(["udevadm", "settle", "--timeout=120"], check=True)
 
 
 def until(condition: Callable[[], bool], *, within: float) -> bool:

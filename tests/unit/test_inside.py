@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.support.kernellog import KernelLog
+
 CHECKOUT = Path(__file__).parents[2]
 CONFTEST = """\
 import subprocess
@@ -17,6 +19,8 @@ from pathlib import Path
 
 from lab.qemu import Machine
 from tests.support import inside
+
+inside.kernellog.PATH = Path(__file__).with_name("kmsg")
 
 
 @contextmanager
@@ -90,6 +94,7 @@ def run(folder: Path, tests: str, *options: str) -> tuple[set[str], str]:
     """Run pytest; return its summary's lines on tests, without the file's name, and all that it printed."""
     (folder / "conftest.py").write_text(CONFTEST)
     (folder / "test_it.py").write_text(tests)
+    (folder / "kmsg").write_text("6,1,900000,-;before the first test\n")
     (folder / "pytest.ini").write_text("[pytest]\ntimeout = 60\n")
     # Where CI is set, pytest shortens no line and says everything twice.
     inherited = {name: value for name, value in os.environ.items() if name not in ("CI", "BUILD_NUMBER")}
@@ -129,3 +134,37 @@ def test_what_a_machine_that_ends_has_not_run_fails_and_says_when_it_ended(tmp_p
     assert {line.split(" - ")[0] for line in summary} == {"PASSED test_1", "FAILED test_2", "FAILED test_3"}
     assert said.count("The machine ended while it ran test_it.py::test_2; it gave no result of this test") == 2
     assert said.count("The end of what its console said") == 1
+
+
+def test_what_the_kernel_said_stands_in_the_report_of_a_test_that_failed_and_in_no_other(tmp_path: Path) -> None:
+    tests = (
+        "from pathlib import Path",
+        "def says(text):",
+        "    with Path('kmsg').open('a') as log: log.write(text)",
+        "def test_quiet(): pass",
+        "def test_good(): says('6,2,1500000,-;during the good one\\n SUBSYSTEM=block\\n')",
+        "def test_bad():",
+        "    says('3,3,2000000,-;nvme nvme0: Device not ready; aborting\\n')",
+        "    raise OSError",
+        "",
+    )
+    _, said = run(tmp_path, "\n".join(tests), "--inside")
+    assert said.count("The machine's kernel, at last") == 1
+    shown = said.partition("The machine's kernel, at last")[2].splitlines()[1:]
+    assert shown[: shown.index("[2.000] nvme nvme0: Device not ready; aborting") + 1] == [
+        "[0.900] before the first test",
+        "-- test_it.py::test_good",
+        "[1.500] during the good one",
+        "-- test_it.py::test_bad",
+        "[2.000] nvme nvme0: Device not ready; aborting",
+    ]
+
+
+def test_of_a_long_log_the_end_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "kmsg"
+    path.write_text("".join(f"6,{number},{number}000000,-;line {number}\n" for number in range(100)))
+    log = KernelLog(path)
+    log.begin("test_it.py::test_1")
+    lines = log.end().splitlines()
+    assert len(lines) == 40
+    assert lines[-2:] == ["[99.000] line 99", "-- test_it.py::test_1"]
