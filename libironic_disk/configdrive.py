@@ -104,7 +104,7 @@ def load(
         ConfigDriveTooLarge: it has more than ``limit`` bytes.
         SourceFailed: the file or the URL can't be read.
         ToolMissing, ProgramFailed, ProgramTimedOut: while a FAT image was built.
-        OSError: there was no room for that in ``tempdir``.
+        TemporaryFilesFailed: there was no room for that in ``tempdir``.
         Cancelled: the caller wished so.
     """
     match source:

@@ -52,6 +52,7 @@ fields without parsing text::
     ├── VirtualMediaFailed        a machine's controller didn't do what it was asked
     │   └── SlotRefused           it can't with this slot; another one may do
     ├── SwitchRefused             which system boots next can't be changed so
+    ├── TemporaryFilesFailed      the directory of temporary files is full, or can't be used
     ├── PathFailed                something inside a file system isn't what it should be
     ├── ImageDamaged              the bytes of an image, once they came, were wrong
     ├── ChecksumMismatch          an image isn't the one that its owner described
@@ -649,6 +650,20 @@ class ProgramTimedOut(ProgramError):
     def _sentence(self) -> str:
         said = f": {self.stderr.strip()}" if self.stderr.strip() else ""
         return f"`{shlex.join(self.argv)}` was killed after {self.timeout:g} s{said}"
+
+
+@dataclass(kw_only=True, eq=False)
+class TemporaryFilesFailed(DiskError):
+    """Temporary files can't be made, written, read or removed in ``directory``."""
+
+    directory: str
+    reason: str
+
+    def _sentence(self) -> str:
+        return (
+            f"temporary files can't be kept in {self.directory}: {self.reason}; make room there, or name another "
+            "directory in TMPDIR"
+        )
 
 
 @dataclass(kw_only=True, eq=False)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Mapping
 from typing import Final
 
 from libironic_disk.errors import DeviceFailed
-from libironic_disk.machine import process
+from libironic_disk.machine import process, scratch
 from libironic_disk.pure.roles import Architecture
 
 TOOLS: Final = ("mcopy", "mdir", "mmd")
@@ -32,16 +31,15 @@ def write_file(node: str, path: str, data: bytes) -> None:
     Raises:
         ProgramError: mtools failed: no FAT, or full.
         DeviceFailed: the device reported a write error.
+        TemporaryFilesFailed: there is no room for a copy of the file.
     """
     directory = ""
     for name in path.split("/")[:-1]:
         directory = f"{directory}/{name}"
         _make_directory(node, directory)
     # Not through a pipe: mcopy 4.0.32 then ends well where the disk is full, and leaves no file.
-    with tempfile.NamedTemporaryFile(prefix="libironic_disk-") as source:
-        source.write(data)
-        source.flush()
-        argv = ("mcopy", "-o", "-i", node, source.name, f"::/{path}")
+    with scratch.holding(data) as source:
+        argv = ("mcopy", "-o", "-i", node, str(source), f"::/{path}")
         process.run(*argv, timeout=_TIMEOUT, environment=_ENVIRONMENT)
     _flush(node)
 

@@ -5,14 +5,13 @@ Nothing here reads or writes a disk.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
 from libironic_disk.errors import ToolMissing
-from libironic_disk.machine import process
+from libironic_disk.machine import process, scratch
 from libironic_disk.pure.boot.grubcfg import GRUB_DIRECTORY
 
 MODULES_DIRECTORY: Final = Path("/usr/lib/grub")
@@ -125,9 +124,10 @@ def _made(
 ) -> bytes:
     require(platform, modules=modules)
     names = [name for name in wanted if (modules / platform / f"{name}.mod").is_file()]
-    with tempfile.TemporaryDirectory(prefix="libironic_disk-") as directory:
-        config, image = Path(directory, "early.cfg"), Path(directory, "core.img")
-        config.write_text(early_config)
+    with scratch.directory() as directory:
+        config, image = directory / "early.cfg", directory / "core.img"
+        with scratch.reported():
+            config.write_text(early_config)
         process.run(
             "grub-mkimage",
             *(f"--format={form}", f"--directory={modules / platform}", f"--output={image}"),
@@ -135,7 +135,8 @@ def _made(
             *names,
             timeout=_TIMEOUT,
         )
-        return image.read_bytes()
+        with scratch.reported():
+            return image.read_bytes()
 
 
 def boot_sector(*, modules: Path = MODULES_DIRECTORY) -> bytes:

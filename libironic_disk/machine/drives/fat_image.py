@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
 
 from libironic_disk.errors import ConfigDriveInvalid
-from libironic_disk.machine import process
+from libironic_disk.machine import process, scratch
 from libironic_disk.pure.drives import fat
 from libironic_disk.pure.drives.filetree import FileTree, by_directory
 from libironic_disk.units import KIB, align_up
@@ -48,20 +47,23 @@ def make(files: FileTree, *, sector_size: int, label: str, tempdir: Path | None 
     Raises:
         ConfigDriveInvalid: FAT can't hold these names or this much, or has no such sectors.
         ToolMissing, ProgramFailed, ProgramTimedOut: mkfs.vfat or mtools, before anything is left behind.
-        OSError: the private directory can't be made, or is full.
+        TemporaryFilesFailed: the private directory can't be made, or is full.
     """
     if sector_size not in fat.SECTOR_SIZES:
         raise ConfigDriveInvalid(reason=f"no file system for a config drive has sectors of {sector_size} bytes")
     process.require(TOOLS)
     _check_names(files)
     shape = _shape(files, sector_size)
-    with tempfile.TemporaryDirectory(prefix="config-drive-", dir=tempdir) as scratch:
-        image, tree = Path(scratch, "image"), Path(scratch, "files")
-        with image.open("wb") as file:
-            file.truncate(shape.size)
+    with scratch.directory(prefix="config-drive-", parent=tempdir) as private:
+        image, tree = private / "image", private / "files"
+        with scratch.reported(tempdir):
+            with image.open("wb") as file:
+                file.truncate(shape.size)
+            _spread(tree, files)
         _format(image, shape, label)
         _fill(image, tree, files)
-        made = image.read_bytes()
+        with scratch.reported(tempdir):
+            made = image.read_bytes()
     if fat.read_files(made, limit=len(made)) != dict(files):
         raise ConfigDriveInvalid(reason="FAT doesn't keep the names of its files as they are")
     return made
@@ -131,13 +133,16 @@ def _format(image: Path, shape: _Shape, label: str) -> None:
     )
 
 
-def _fill(image: Path, tree: Path, files: FileTree) -> None:
-    """Copy the files, one directory at a time: a recursive copy follows the order of the scratch directory's hashes."""
-    listing = by_directory(files)
-    for directory in listing:
+def _spread(tree: Path, files: FileTree) -> None:
+    for directory in by_directory(files):
         Path(tree, directory).mkdir()
     for name, content in files.items():
         Path(tree, name).write_bytes(content)
+
+
+def _fill(image: Path, tree: Path, files: FileTree) -> None:
+    """Copy the files, one directory at a time: a recursive copy follows the order of the scratch directory's hashes."""
+    listing = by_directory(files)
     mtools = ("-i", str(image))
     _, *made = (f"::/{directory}" for directory in listing)
     if made:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from libironic_disk.errors import ImageTooLarge, SourceFailed
 from libironic_disk.events import Cancellation
+from libironic_disk.machine import scratch
 from libironic_disk.machine.images import qemu_img
 from libironic_disk.machine.images.inspection import InspectedImage, check_file_tables, foreign_size, plain_raw
 from libironic_disk.machine.images.metering import Meter
@@ -153,7 +154,7 @@ class Conversion:
         self.meter.source_ended()
 
     def _no_room(self, image: InspectedImage, error: OSError) -> SourceFailed:
-        place = self.spool_dir or tempfile.gettempdir()
+        place = scratch.place(self.spool_dir)
         return SourceFailed(source=image.name, reason=f"it can't be kept in {place}: {error.strerror or error}")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from libironic_disk.pure.roles import Firmware
 from tests.loopdevices.faults.conftest import Walk
 from tests.support.faults.kinds import DISK_FAULTS, OTHER_FAULTS, PROGRAM_FAULTS, Fault
 from tests.support.faults.work import Work
@@ -14,13 +15,13 @@ pytestmark = [pytest.mark.loopdevice, pytest.mark.timeout(3600)]
 FAULTS = (*DISK_FAULTS, *PROGRAM_FAULTS, *OTHER_FAULTS)
 
 
-@pytest.fixture(scope="module", params=["whole"])
+@pytest.fixture(scope="module", params=["whole", "bios", "uefi"])
 def work(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Work:
     """Each kind of deployment, with what it needs."""
     folder = tmp_path_factory.mktemp("work")
     if request.param == "whole":
         return deployments.whole_disk_image(folder)
-    return deployments.partition_image(folder, request.param)
+    return deployments.partition_image(folder, Firmware(request.param))
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)

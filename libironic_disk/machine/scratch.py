@@ -1,0 +1,68 @@
+"""Temporary files: gone when their ``with`` ends, and with errors that say where they had no room."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from libironic_disk.errors import TemporaryFilesFailed, add_aftermath
+
+
+@contextmanager
+def directory(*, prefix: str = "libironic_disk-", parent: Path | None = None) -> Iterator[Path]:
+    """Give a private directory; ``parent`` is the system's own place for such by default.
+
+    Raises:
+        TemporaryFilesFailed: it can't be made or removed. Where another error passes, not removing it is its aftermath.
+    """
+    with reported(parent):
+        made = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+    try:
+        yield made
+    except BaseException as error:
+        try:
+            shutil.rmtree(made)
+        except OSError as second:
+            add_aftermath(error, f"{made} is left: {second.strerror or second}")
+        raise
+    with reported(parent):
+        shutil.rmtree(made)
+
+
+@contextmanager
+def holding(data: bytes) -> Iterator[Path]:
+    """Give a file with these bytes.
+
+    Raises:
+        TemporaryFilesFailed: it can't be made, written or removed.
+    """
+    with directory() as made:
+        file = made / "data"
+        with reported():
+            file.write_bytes(data)
+        yield file
+
+
+@contextmanager
+def reported(parent: Path | None = None) -> Iterator[None]:
+    """Raise what goes wrong with temporary files as what it is: around nothing else.
+
+    Raises:
+        TemporaryFilesFailed: in place of any OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise TemporaryFilesFailed(directory=place(parent), reason=error.strerror or str(error)) from error
+
+
+def place(parent: Path | None = None) -> str:
+    """Return where temporary files are made, for people."""
+    try:
+        return str(parent or tempfile.gettempdir())
+    except OSError:
+        # Where none of them takes a file, Python has none to name.
+        return "the directories for temporary files"
