@@ -30,7 +30,7 @@ demo: venv ## deploy a Debian and boot it in QEMU, then two on one disk, and swi
 	$(SUDO) $(BIN)/python -m examples.demo --boot $(BOOT)
 
 test: PROFILES += demo test
-test: lint types docs ## everything: lint, types, docs, then all tests as root, those in QEMU beside the others
+test: lint types docs ## lint, types, docs, then the tests as root, those in QEMU beside the others: a boot of each kind
 	tools/test-both-halves $(PYTEST)
 
 lint: venv ## ruff: rules and format
@@ -51,8 +51,8 @@ loopdevices: venv ## the tests on loop devices
 	$(PYTEST) -m 'loopdevice and not machine and not walk'
 
 machines: PROFILES += demo test
-machines: venv ## the tests that run in QEMU
-	$(PYTEST) -m 'machine and not walk'
+machines: venv ## all tests that run in QEMU, those too that `make test` leaves out
+	$(PYTEST) -m 'machine and not walk' --full
 
 test-machine: PROFILES += test
 test-machine: venv ## all tests on disks in the test machine: Debian's own kernel in QEMU, with udevd and EFI variables

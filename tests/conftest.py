@@ -21,8 +21,8 @@ ALSO_INSIDE: tuple[str, ...] = ()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add --inside, and how far faults are walked."""
-    parser.addoption(inside.OPTION, action="store_true", help="run all that is selected in the test machine")
+    """Add --inside, --full, and how far faults are walked."""
+    inside.add_options(parser)
     parser.addoption("--fault-steps", default="1", metavar="COUNT", help="how many steps of each walk; or `every`")
     parser.addoption("--fault-table", metavar="FILE", help="the table that gets a row of each walk")
 

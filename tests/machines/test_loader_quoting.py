@@ -111,6 +111,8 @@ def test_pxelinux(tree: Path) -> None:
         are_the_last_of(nasty, given_to_the_kernel(machine))
 
 
+# A machine that iPXE boots over the network gets as nasty parameters from a script of the library's.
+@pytest.mark.full
 def test_ipxe(tree: Path) -> None:
     nasty = NASTY[LoaderSyntax.IPXE]
     words = rendered(KernelParameters.parse("initrd=initrd.img console=ttyS0 panic=-1") + nasty, LoaderSyntax.IPXE)

@@ -156,7 +156,7 @@ def own_words(said: str) -> tuple[str, ...]:
         pytest.param("ipxe-tftp", BIOS, False, id="ipxe-tftp-bios"),
         pytest.param("ipxe", UEFI, False, id="ipxe-http-uefi"),
         pytest.param("http", UEFI, False, id="uefi-http-grub"),
-        pytest.param("http-ipxe", UEFI, False, id="uefi-http-ipxe"),
+        pytest.param("http-ipxe", UEFI, False, id="uefi-http-ipxe", marks=pytest.mark.full),
     ],
 )
 def test_a_ramdisk_gets_its_parameters(
@@ -190,7 +190,7 @@ def test_a_ramdisk_gets_its_parameters(
         pytest.param("pxelinux", BIOS, LocalDisk(), id="pxelinux"),
         pytest.param("pxelinux", BIOS, WholeDisk(), id="pxelinux-by-disk-id"),
         pytest.param("pxe", UEFI, LocalDisk(), id="grub"),
-        pytest.param("ipxe", BIOS, LocalDisk(), id="ipxe-bios"),
+        pytest.param("ipxe", BIOS, LocalDisk(), id="ipxe-bios", marks=pytest.mark.full),
         pytest.param("ipxe", UEFI, WholeDisk(), id="ipxe-uefi"),
     ],
 )

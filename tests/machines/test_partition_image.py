@@ -33,7 +33,7 @@ def debian() -> DebianImage:
     [
         (Firmware.BIOS, TableKind.MBR, 512),
         (Firmware.BIOS, TableKind.GPT, 512),
-        (Firmware.UEFI, TableKind.GPT, 512),
+        pytest.param(Firmware.UEFI, TableKind.GPT, 512, marks=pytest.mark.full),
         (Firmware.UEFI, TableKind.GPT, 4096),
     ],
 )

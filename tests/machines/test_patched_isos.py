@@ -19,6 +19,7 @@ from tests.support import bootisos
 
 pytestmark = [pytest.mark.machine, pytest.mark.timeout(600)]
 
+FULL = pytest.mark.full
 BIOS, UEFI = Firmware
 CD, USB, DISK = Medium
 TIMEOUT = 240
@@ -43,19 +44,20 @@ def system() -> System:
     return booting_system()
 
 
+# Each layout and each loader; what we build ourselves boots from each medium with each firmware (test_boot_isos.py).
 @pytest.mark.parametrize(
     ("layout", "firmware", "medium"),
     [
         pytest.param(IsoLayout.GRUB, BIOS, CD, id="modern-bios-cd"),
-        pytest.param(IsoLayout.GRUB, UEFI, USB, id="modern-uefi-usb"),
+        pytest.param(IsoLayout.GRUB, UEFI, USB, id="modern-uefi-usb", marks=FULL),
         pytest.param(IsoLayout.GRUB_ESP_MENU, UEFI, CD, id="menu-in-the-esp-uefi-cd"),
-        pytest.param(IsoLayout.GRUB_ESP_MENU, BIOS, USB, id="menu-in-the-esp-bios-usb"),
+        pytest.param(IsoLayout.GRUB_ESP_MENU, BIOS, USB, id="menu-in-the-esp-bios-usb", marks=FULL),
         pytest.param(IsoLayout.ISOLINUX_XORRISO, BIOS, USB, id="isohybrid-bios-usb"),
-        pytest.param(IsoLayout.ISOLINUX_XORRISO, UEFI, CD, id="isohybrid-uefi-cd"),
+        pytest.param(IsoLayout.ISOLINUX_XORRISO, UEFI, CD, id="isohybrid-uefi-cd", marks=FULL),
         pytest.param(IsoLayout.ISOLINUX, BIOS, CD, id="old-isohybrid-bios-cd"),
-        pytest.param(IsoLayout.ISOLINUX, UEFI, USB, id="old-isohybrid-uefi-usb"),
+        pytest.param(IsoLayout.ISOLINUX, UEFI, USB, id="old-isohybrid-uefi-usb", marks=FULL),
         pytest.param(IsoLayout.GRUB_MKRESCUE, UEFI, DISK, id="grub-mkrescue-uefi-disk"),
-        pytest.param(IsoLayout.GRUB_MKRESCUE, BIOS, CD, id="grub-mkrescue-bios-cd"),
+        pytest.param(IsoLayout.GRUB_MKRESCUE, BIOS, CD, id="grub-mkrescue-bios-cd", marks=FULL),
     ],
 )
 def test_a_patched_iso_boots(tmp_path: Path, layout: IsoLayout, firmware: Firmware, medium: Medium) -> None:
@@ -104,7 +106,13 @@ def test_an_image_of_a_package_boots(
         machine.wait_for(marker, timeout=TIMEOUT)
 
 
-@pytest.mark.parametrize(("firmware", "medium"), [(BIOS, USB), (UEFI, CD)], ids=["bios-usb", "secure-boot-cd"])
+@pytest.mark.parametrize(
+    ("firmware", "medium"),
+    [
+        pytest.param(BIOS, USB, id="bios-usb", marks=FULL),
+        pytest.param(UEFI, CD, id="secure-boot-cd"),
+    ],
+)
 def test_debian_s_installer_boots(tmp_path: Path, firmware: Firmware, medium: Medium) -> None:
     target = tmp_path / "patched.iso"
     with bootiso.open_iso(isoimages.debian_installer(cache_directory())) as iso:

@@ -63,7 +63,8 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, MultibootR
     return folder / "disk", multiboot_disks.deployed(folder / "disk", multiboot_disks.description(folder))
 
 
-@pytest.fixture(params=list(Firmware))
+# Each call by itself is tried with BIOS below.
+@pytest.fixture(params=[pytest.param(Firmware.BIOS, marks=pytest.mark.full), Firmware.UEFI])
 def computer(request: pytest.FixtureRequest, original: tuple[Path, MultibootResult], tmp_path: Path) -> Computer:
     """A machine of its own for each kind of firmware."""
     return Computer(disk=_copy(original, tmp_path), firmware=request.param)

@@ -1,7 +1,8 @@
 """Tests that run in the test machine (lab/testmachine.py) and are reported here under their own names.
 
 Which ones: all that are selected, with ``--inside``; otherwise those with the marker ``inside``, and, a second time,
-what ``also`` names and what skipped on this kernel. One machine runs all of them, after the host's own tests. Nothing
+what ``also`` names and what skipped on this kernel. Tests with the marker ``full``, wherever they run, are deselected
+unless ``--full`` or ``--inside`` asks for them. One machine runs all of them, after the host's own tests. Nothing
 is judged here: the machine's pytest writes its reports to a shared file as it makes them, and they are passed on as
 they are. But for a skip, which proves nothing: there it is a failure.
 """
@@ -24,6 +25,7 @@ from lab.testmachine import SHARE, RunningMachine, running
 from tests.support import kernellog
 
 OPTION = "--inside"
+FULL = "--full"
 _SHARE = "INSIDE_SHARE"
 # In the shared folder: the ids of the tests to run, a line each, and what became of them.
 _TESTS, _RESULTS = "tests", "results"
@@ -36,6 +38,12 @@ _SHOWN = 4000
 def is_inside() -> bool:
     """Whether this is the machine's pytest."""
     return _SHARE in os.environ
+
+
+def add_options(parser: pytest.Parser) -> None:
+    """Add the options that say what runs, and where."""
+    parser.addoption(OPTION, action="store_true", help="run all that is selected in the test machine")
+    parser.addoption(FULL, action="store_true", help="run the tests with the marker full too")
 
 
 def plugin(also: Sequence[str]) -> Outside | Reporter:
@@ -52,7 +60,9 @@ def _limit(item: pytest.Item) -> float:
 
 def _name_markers(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "inside: runs in the test machine, which has a whole kernel")
-    config.addinivalue_line("markers", f"full: takes minutes, and runs with {OPTION} only")
+    config.addinivalue_line(
+        "markers", f"full: takes minutes, or proves again what another test of its kind does; wants {FULL} or {OPTION}"
+    )
 
 
 class Reporter:
@@ -157,8 +167,11 @@ class Outside:
         """Put those for the machine at the end; before -m and -k select."""
         here = []
         inside: list[pytest.Item] = []
+        left_out: list[pytest.Item] = []
+        has_all = config.getoption(OPTION) or config.getoption(FULL)
         for item in items:
-            if item.get_closest_marker("full") and not config.getoption(OPTION):
+            if item.get_closest_marker("full") and not has_all:
+                left_out.append(item)
                 continue
             if config.getoption(OPTION) or item.get_closest_marker("inside"):
                 inside.append(_inside(item, item.name))
@@ -167,6 +180,8 @@ class Outside:
             if item.nodeid.partition("[")[0] in self._also:
                 inside.append(_again(item))
         items[:] = here + inside
+        if left_out:
+            config.hook.pytest_deselected(items=left_out)
 
     def pytest_runtest_protocol(self, item: pytest.Item) -> bool | None:
         """Pass on the machine's reports of a test; the first one boots it."""

@@ -34,7 +34,7 @@ def running(argv, *, files):
 
 
 def pytest_addoption(parser):
-    parser.addoption(inside.OPTION, action="store_true")
+    inside.add_options(parser)
 
 
 def pytest_configure(config):
@@ -79,6 +79,9 @@ def test_skips_here():
 def test_both(value): pass
 
 def test_here(): assert not is_inside()
+
+@pytest.mark.full
+def test_long_here(): assert not is_inside()
 """
 THERE = {
     "PASSED test_there[1]",
@@ -87,6 +90,13 @@ THERE = {
     "ERROR test_teardown - OSError: not released",
     "FAILED test_skips_there - A skip proves nothing, and in this machine everyt...",
     "XFAIL test_expected - known",
+}
+HERE = THERE | {
+    "PASSED test_here",
+    "PASSED test_both[1]",
+    "PASSED test_both[1-inside]",
+    "SKIPPED [1] test_it.py:30: an old kernel",
+    "PASSED test_skips_here[inside]",
 }
 
 
@@ -108,14 +118,18 @@ def run(folder: Path, tests: str, *options: str) -> tuple[set[str], str]:
 
 
 def test_what_the_machine_reports_is_reported_under_the_tests_own_name(tmp_path: Path) -> None:
-    summary, _ = run(tmp_path, TESTS)
-    assert summary == THERE | {
-        "PASSED test_here",
-        "PASSED test_both[1]",
-        "PASSED test_both[1-inside]",
-        "SKIPPED [1] test_it.py:30: an old kernel",
-        "PASSED test_skips_here[inside]",
-    }
+    summary, said = run(tmp_path, TESTS)
+    assert summary == HERE
+    assert ", 2 deselected" in said
+
+
+def test_the_long_ones_run_when_asked_for_and_are_deselected_otherwise(tmp_path: Path) -> None:
+    summary, said = run(tmp_path, TESTS, "--full")
+    assert summary == HERE | {"PASSED test_long", "PASSED test_long_here"}
+    assert "deselected" not in said
+    summary, said = run(tmp_path, TESTS, "-k", "test_long or test_here")
+    assert summary == {"PASSED test_here"}
+    assert re.search(r"1 passed, \d+ deselected", said)
 
 
 def test_all_that_is_selected_runs_there_when_asked_for(tmp_path: Path) -> None:
@@ -125,6 +139,7 @@ def test_all_that_is_selected_runs_there_when_asked_for(tmp_path: Path) -> None:
         "PASSED test_skips_here",
         "PASSED test_both[1]",
         "FAILED test_here - assert not True",
+        "FAILED test_long_here - assert not True",
     }
 
 

@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -128,7 +129,24 @@ def found_by_us(node: str) -> dict[int, tuple[int, int]]:
     return {part.number: (part.start, part.size) for part in sysfs.partitions(sysfs.whole_disk(node))}
 
 
-@pytest.mark.parametrize("table", [TableKind.GPT, TableKind.MBR])
+# Of disk, kpartx's rules and table, each pair.
+EACH_PAIR = {
+    ("multipath-512", False, TableKind.GPT),
+    ("multipath-512", True, TableKind.MBR),
+    ("bare-4096", True, TableKind.GPT),
+    ("bare-4096", False, TableKind.MBR),
+}
+
+
+@pytest.mark.parametrize(
+    ("disk", "rules", "table"),
+    [
+        pytest.param(*each, marks=() if each in EACH_PAIR else pytest.mark.full)
+        for each in product(KINDS, (False, True), (TableKind.GPT, TableKind.MBR))
+    ],
+    ids=lambda value: {False: "", True: "kpartx-rules"}.get(value, value),
+    indirect=("disk", "rules"),
+)
 def test_partitions_are_made_and_made_anew(disk: str, rules: None, table: TableKind, tmp_path: Path) -> None:
     for first in (16, 24, 16):
         plan = partitioner.plan(layout(table, first), partitioner.observe(disk))
