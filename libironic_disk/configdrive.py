@@ -16,6 +16,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -23,6 +24,7 @@ from typing import Final
 from libironic_disk.errors import ConfigDriveInvalid, ConfigDriveTooLarge, SourceFailed
 from libironic_disk.events import Cancellation
 from libironic_disk.machine import http
+from libironic_disk.machine.disks import claims, sysfs
 from libironic_disk.machine.drives import fat_image, iso_image
 from libironic_disk.machine.http import HttpPolicy
 from libironic_disk.machine.images.http_client import Location
@@ -50,6 +52,7 @@ __all__ = [
 
 DEFAULT_LIMIT: Final = 64 * MIB
 LABEL: Final = "config-2"
+LOCK_TIMEOUT: Final = 60.0
 _NO_PATH: Final = "; a text is never a path, which has to be a pathlib.Path"
 
 Source = str | bytes | bytearray | memoryview | Path | Mapping[str, object] | Metadata
@@ -154,18 +157,27 @@ def fitted(
     return _fat(files, sector_size, tempdir)
 
 
-def place(drive: ConfigDrive, node: str, *, capacity: int) -> None:
-    """Write a drive onto a partition, and return once the device has it.
+def place(drive: ConfigDrive, node: str, *, capacity: int, lock_timeout: float | None = LOCK_TIMEOUT) -> None:
+    """Write a drive onto a partition that nobody uses, and return once the device has it.
 
     Args:
         drive: what :func:`load` returned.
         node: the partition's device.
         capacity: how many bytes it has.
+        lock_timeout: seconds to wait for another user's lock on the disk; None if the caller has it, as within
+            :func:`libironic_disk.partitioner.stage`.
 
     Raises:
+        DeviceLocked: somebody else kept the lock. Nothing was written.
+        DeviceBusy: somebody uses the partition; names who. Nothing was written.
+        NotABlockDevice, DeviceReadOnly: it isn't one, or can't be written.
         DeviceFailed: the partition is too small, or couldn't be written.
     """
-    with open_target(node, capacity=capacity) as target:
+    with ExitStack() as stack:
+        if lock_timeout is not None:
+            stack.enter_context(claims.disk_locked(node, timeout=lock_timeout))
+            claims.check_unused(sysfs.block_node(sysfs.block_device_number(node)))
+        target = stack.enter_context(open_target(node, capacity=capacity))
         target.write(0, memoryview(drive.data))
         target.flush()
 

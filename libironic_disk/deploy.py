@@ -147,7 +147,7 @@ def apply(
         if wanted.drive is not None:
             with phase(sink, Phase.CONFIG_DRIVE):
                 part = _required(disk.plan, Role.CONFIG_DRIVE)
-                configdrive.place(wanted.drive, disk.nodes[part.number], capacity=part.size)
+                configdrive.place(wanted.drive, disk.nodes[part.number], capacity=part.size, lock_timeout=None)
         with phase(sink, Phase.IMAGE, wanted.image.name):
             copied, root = _write_image(wanted, disk, sink, switch)
         installed = None

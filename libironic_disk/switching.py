@@ -22,6 +22,7 @@ from libironic_disk.events import Cancellation
 from libironic_disk.machine.boot import image_entries, multiboot_directory
 from libironic_disk.machine.boot.image_entries import ImageEntries
 from libironic_disk.machine.boot.multiboot_directory import Switchboard
+from libironic_disk.machine.disks import claims
 from libironic_disk.pure.boot.menurecord import ImageRecord, MenuRecord, RecordedEntry
 from libironic_disk.pure.boot.multimenu import ENTRY_PARAMETER
 from libironic_disk.pure.boot.multimenu import confirm_command as confirm_command
@@ -47,6 +48,9 @@ __all__ = [
     "try_boot",
     "verify",
 ]
+
+LOCK_TIMEOUT: Final = 30.0
+"""Seconds for which the lock of the disk is waited for, unless the caller says otherwise."""
 
 COMMAND_LINE: Final = Path("/proc/cmdline")
 """By whose ``multiboot.entry=`` a running system knows which entry started it."""
@@ -85,50 +89,57 @@ class MultibootState:
     damage: tuple[str, ...] = ()
 
 
-def list_entries(multiboot: str) -> tuple[BootEntry, ...]:
+def list_entries(multiboot: str, *, lock_timeout: float = LOCK_TIMEOUT) -> tuple[BootEntry, ...]:
     """Return GRUB's menu, in its order.
 
     Args:
         multiboot: the node of the multiboot partition, which must not be mounted.
+        lock_timeout: seconds to wait for another user's lock on its disk, as of a deployment.
 
     Raises:
-        DeviceBusy, DeviceFailed: it is mounted, or can't be read.
+        DeviceLocked: somebody else kept the lock.
+        DeviceBusy, DeviceFailed, NotABlockDevice: it is mounted, can't be read, or isn't there.
         MultibootDamaged: there is no menu on it.
     """
-    return _entries(_look(multiboot).record)
+    return _entries(_look(multiboot, lock_timeout).record)
 
 
-def boot_info(multiboot: str) -> BootInfo:
+def boot_info(multiboot: str, *, lock_timeout: float = LOCK_TIMEOUT) -> BootInfo:
     """Return what boot-info.json says of the machine now.
 
     Raises:
-        DeviceBusy, DeviceFailed, MultibootDamaged: as for :func:`list_entries`.
+        DeviceError, MultibootDamaged: as for :func:`list_entries`.
     """
-    board = _look(multiboot)
+    board = _look(multiboot, lock_timeout)
     return bootinfo.of(board.record, default=board.state.default)
 
 
-def get_state(multiboot: str, *, command_line: Path = COMMAND_LINE) -> MultibootState:
+def get_state(
+    multiboot: str, *, command_line: Path = COMMAND_LINE, lock_timeout: float = LOCK_TIMEOUT
+) -> MultibootState:
     """Return what boots next, and what runs now.
 
     Raises:
-        DeviceBusy, DeviceFailed, MultibootDamaged: as for :func:`list_entries`.
+        DeviceError, MultibootDamaged: as for :func:`list_entries`.
     """
-    return _state(_look(multiboot), command_line)
+    return _state(_look(multiboot, lock_timeout), command_line)
 
 
-def set_default(multiboot: str, key: str | int, *, expect: str | int | None = None) -> MultibootState:
+def set_default(
+    multiboot: str, key: str | int, *, expect: str | int | None = None, lock_timeout: float = LOCK_TIMEOUT
+) -> MultibootState:
     """Have a system boot from now on; what was to be tried or booted once is forgotten.
 
     Args:
         multiboot: the node of the multiboot partition.
         key: an entry's id, its number in the menu, or an image's UUID or name.
         expect: what the caller takes for the default now; if it is another, nothing is changed.
+        lock_timeout: as for :func:`list_entries`.
 
     Raises:
         EntryUnknown: no system is called so, or several are; nothing was changed.
         SwitchRefused: the default isn't what was expected; nothing was changed.
-        DeviceBusy, DeviceFailed, MultibootDamaged: as for :func:`list_entries`.
+        DeviceError, MultibootDamaged: as for :func:`list_entries`.
         PathFailed: it can't be written.
     """
 
@@ -138,19 +149,19 @@ def set_default(multiboot: str, key: str | int, *, expect: str | int | None = No
             raise SwitchRefused(wanted=f"the default {key}", reason=reason)
         return board.state.set_default(_resolve(board.record, key))
 
-    return _change(multiboot, chosen)
+    return _change(multiboot, chosen, lock_timeout)
 
 
-def boot_once(multiboot: str, key: str | int) -> MultibootState:
+def boot_once(multiboot: str, key: str | int, *, lock_timeout: float = LOCK_TIMEOUT) -> MultibootState:
     """Have a system boot the next time only; if its kernel can't be loaded, the default boots at once.
 
     Raises:
-        EntryUnknown, DeviceBusy, DeviceFailed, MultibootDamaged, PathFailed: as for :func:`set_default`.
+        EntryUnknown, DeviceError, MultibootDamaged, PathFailed: as for :func:`set_default`.
     """
-    return _change(multiboot, lambda board: board.state.boot_once(_resolve(board.record, key)))
+    return _change(multiboot, lambda board: board.state.boot_once(_resolve(board.record, key)), lock_timeout)
 
 
-def try_boot(multiboot: str, key: str | int, *, tries: int = 3) -> MultibootState:
+def try_boot(multiboot: str, key: str | int, *, tries: int = 3, lock_timeout: float = LOCK_TIMEOUT) -> MultibootState:
     """Have a system boot at the next ``tries`` boots, and the default again after them unless it was confirmed.
 
     A kernel that panics restarts the machine after ten seconds while it is tried. One that hangs needs a watchdog, or
@@ -158,17 +169,17 @@ def try_boot(multiboot: str, key: str | int, *, tries: int = 3) -> MultibootStat
 
     Raises:
         SwitchRefused: it is the default, or these are more than nine tries.
-        EntryUnknown, DeviceBusy, DeviceFailed, MultibootDamaged, PathFailed: as for :func:`set_default`.
+        EntryUnknown, DeviceError, MultibootDamaged, PathFailed: as for :func:`set_default`.
     """
-    return _change(multiboot, lambda board: board.state.try_boot(_resolve(board.record, key), tries))
+    return _change(multiboot, lambda board: board.state.try_boot(_resolve(board.record, key), tries), lock_timeout)
 
 
-def confirm(multiboot: str, *, command_line: Path = COMMAND_LINE) -> MultibootState:
+def confirm(multiboot: str, *, command_line: Path = COMMAND_LINE, lock_timeout: float = LOCK_TIMEOUT) -> MultibootState:
     """Make the system that is on trial the default.
 
     Raises:
         SwitchRefused: none is on trial, or this machine is running another one of these systems.
-        DeviceBusy, DeviceFailed, MultibootDamaged, PathFailed: as for :func:`set_default`.
+        DeviceError, MultibootDamaged, PathFailed: as for :func:`set_default`.
     """
 
     def confirmed(board: Switchboard) -> SwitchState:
@@ -177,58 +188,70 @@ def confirm(multiboot: str, *, command_line: Path = COMMAND_LINE) -> MultibootSt
             raise SwitchRefused(wanted=f"confirming {board.state.trial}", reason=f"{booted} is running and not it")
         return board.state.confirm()
 
-    return _change(multiboot, confirmed, command_line)
+    return _change(multiboot, confirmed, lock_timeout, command_line)
 
 
-def rollback(multiboot: str) -> MultibootState:
+def rollback(multiboot: str, *, lock_timeout: float = LOCK_TIMEOUT) -> MultibootState:
     """End a trial, and forget what was to be booted once: the default boots next.
 
     Raises:
         SwitchRefused: there is nothing to take back.
-        DeviceBusy, DeviceFailed, MultibootDamaged, PathFailed: as for :func:`set_default`.
+        DeviceError, MultibootDamaged, PathFailed: as for :func:`set_default`.
     """
-    return _change(multiboot, lambda board: board.state.rollback())
+    return _change(multiboot, lambda board: board.state.rollback(), lock_timeout)
 
 
-def refresh(multiboot: str, nodes: Sequence[str]) -> MultibootState:
+def refresh(multiboot: str, nodes: Sequence[str], *, lock_timeout: float = LOCK_TIMEOUT) -> MultibootState:
     """Read the images' kernels again and put a new menu in force, as after a kernel update inside an image.
 
     Args:
         multiboot: the node of the multiboot partition.
         nodes: where to look for the images: partitions and logical volumes. An image that isn't on any of them keeps
             its entries.
+        lock_timeout: as for :func:`list_entries`.
 
     Raises:
         BootImpossible: an image has no kernel any more, and it is the default.
-        DeviceBusy, DeviceFailed, MultibootDamaged, PathFailed: as for :func:`set_default`.
+        DeviceError, MultibootDamaged, PathFailed: as for :func:`set_default`.
     """
-    with multiboot_directory.locked(multiboot):
-        board = _look(multiboot)
+    with claims.disk_locked(multiboot, timeout=lock_timeout):
+        board = _read(multiboot)
         multiboot_directory.replace_menu(multiboot, board, _reread(board, nodes))
-        return get_state(multiboot)
+        return _state(_read(multiboot), COMMAND_LINE)
 
 
-def verify(multiboot: str, nodes: Sequence[str], *, cancel: Cancellation | None = None) -> tuple[str, ...]:
+def verify(
+    multiboot: str,
+    nodes: Sequence[str],
+    *,
+    cancel: Cancellation | None = None,
+    lock_timeout: float = LOCK_TIMEOUT,
+) -> tuple[str, ...]:
     """Return what would keep a system of the menu from booting, and what of the menu is stale; empty if all is well.
 
     Every kernel and initial RAM disk is read by GRUB's own code, and compared with what the kernel reads. Not so where
     a file system is mounted: what the kernel has in its journal is not yet in the place where GRUB looks.
 
     Raises:
-        DeviceBusy, DeviceFailed, MultibootDamaged: as for :func:`list_entries`.
+        DeviceError, MultibootDamaged: as for :func:`list_entries`.
         Cancelled: the caller wished so.
     """
-    board = _look(multiboot)
+    switch = cancel or Cancellation()
+    # To the end: what is mounted to be read would be in the way of a deployment that begins meanwhile.
+    with claims.disk_locked(multiboot, timeout=lock_timeout, cancel=switch):
+        return tuple(_problems(_read(multiboot), nodes, switch))
+
+
+def _problems(board: Switchboard, nodes: Sequence[str], cancel: Cancellation) -> Iterator[str]:
     by_uuid = _by_uuid(nodes)
-    problems = list(board.damage)
+    yield from board.damage
     for image in board.record.images:
         if missing := [place.uuid for place in image.places if place.uuid not in by_uuid]:
-            problems.append(f"{image.name}: no file system with the UUID {' or '.join(missing)} was found")
+            yield f"{image.name}: no file system with the UUID {' or '.join(missing)} was found"
             continue
         entries = board.record.entries_of(image.name)
-        problems.extend(_stale(image, entries, by_uuid))
-        problems.extend(image_entries.unreadable(image, entries, by_uuid, cancel or Cancellation()))
-    return tuple(problems)
+        yield from _stale(image, entries, by_uuid)
+        yield from image_entries.unreadable(image, entries, by_uuid, cancel)
 
 
 def _stale(image: ImageRecord, entries: Sequence[RecordedEntry], by_uuid: Mapping[str, str]) -> Iterator[str]:
@@ -245,16 +268,27 @@ def _stale(image: ImageRecord, entries: Sequence[RecordedEntry], by_uuid: Mappin
         yield f"{image.name}: the menu starts {listed}, and its kernels or their parameters changed ({newest}); refresh"
 
 
-def _look(multiboot: str) -> Switchboard:
+def _look(multiboot: str, lock_timeout: float) -> Switchboard:
+    with claims.disk_locked(multiboot, timeout=lock_timeout):
+        return _read(multiboot)
+
+
+def _read(multiboot: str) -> Switchboard:
     with multiboot_directory.opened(multiboot) as tree:
         return multiboot_directory.read(tree)
 
 
 def _change(
-    multiboot: str, change: Callable[[Switchboard], SwitchState], command_line: Path = COMMAND_LINE
+    multiboot: str,
+    change: Callable[[Switchboard], SwitchState],
+    lock_timeout: float,
+    command_line: Path = COMMAND_LINE,
 ) -> MultibootState:
     """Read the state, write what ``change`` makes of it, and keep everybody else off meanwhile."""
-    with multiboot_directory.locked(multiboot), multiboot_directory.opened(multiboot, read_only=False) as tree:
+    with (
+        claims.disk_locked(multiboot, timeout=lock_timeout),
+        multiboot_directory.opened(multiboot, read_only=False) as tree,
+    ):
         board = multiboot_directory.read(tree)
         state = change(board)
         multiboot_directory.write_state(tree, state, board.others)

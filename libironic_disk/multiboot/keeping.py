@@ -19,7 +19,7 @@ from libironic_disk.pure.multiboot.arranging import Placed
 
 
 def hide(multiboot: str, images: frozenset[str]) -> None:
-    """Take the entries of some images out of the menu.
+    """Take the entries of some images out of the menu; the disk is locked already.
 
     Raises:
         SwitchRefused: one of them is the default, is on trial, or is to be booted once. Nothing was changed.
@@ -27,11 +27,6 @@ def hide(multiboot: str, images: frozenset[str]) -> None:
     """
     if not images:
         return
-    with multiboot_directory.locked(multiboot):
-        _hide(multiboot, images)
-
-
-def _hide(multiboot: str, images: frozenset[str]) -> None:
     with multiboot_directory.opened(multiboot) as tree:
         board = multiboot_directory.read(tree)
     in_use = {board.state.default, board.state.once, board.state.trial} - {""}
@@ -48,17 +43,16 @@ def _hide(multiboot: str, images: frozenset[str]) -> None:
 
 
 def show(multiboot: str, record: MenuRecord) -> MenuRecord:
-    """Put a new menu in force; what was chosen stays chosen. Return the menu as it is now.
+    """Put a new menu in force; what was chosen stays chosen. Return the menu as it is now; the disk is locked already.
 
     Raises:
         SwitchRefused: what is chosen is not in it any more.
         DeviceBusy, DeviceFailed, MultibootDamaged, PathFailed: the multiboot partition can't be read or written.
     """
-    with multiboot_directory.locked(multiboot):
-        with multiboot_directory.opened(multiboot) as tree:
-            board = multiboot_directory.read(tree)
-        now = replace(record, default=board.state.default)
-        multiboot_directory.replace_menu(multiboot, board, now)
+    with multiboot_directory.opened(multiboot) as tree:
+        board = multiboot_directory.read(tree)
+    now = replace(record, default=board.state.default)
+    multiboot_directory.replace_menu(multiboot, board, now)
     return now
 
 

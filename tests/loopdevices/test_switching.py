@@ -24,6 +24,7 @@ from libironic_disk.errors import (
     SwitchRefused,
 )
 from libironic_disk.machine.boot import multiboot_directory
+from libironic_disk.machine.disks import claims
 from libironic_disk.machine.trees.mounts import mounted
 from libironic_disk.machine.trees.rootfs import RootDir
 from libironic_disk.pure.boot import grubenv
@@ -219,7 +220,7 @@ def test_a_confirmation_during_a_refresh_counts(two: Partitions) -> None:
     with multiboot_directory.opened(two.multiboot) as tree:
         board = multiboot_directory.read(tree)
     switching.confirm(two.multiboot, command_line=Path("/none"))
-    with multiboot_directory.locked(two.multiboot):
+    with claims.disk_locked(two.multiboot, timeout=5):
         multiboot_directory.replace_menu(two.multiboot, board, board.record)
     assert switching.get_state(two.multiboot).switch.default == new
 

@@ -16,7 +16,6 @@ from typing import Final
 from libironic_disk.errors import DeviceBusy, DeviceFailed, MultibootDamaged, PathFailed, SwitchRefused
 from libironic_disk.machine.boot import grub_directory
 from libironic_disk.machine.boot.grub_image import Platform
-from libironic_disk.machine.disks import claims, disk_io
 from libironic_disk.machine.trees.mounts import mounted
 from libironic_disk.machine.trees.rootfs import RootDir
 from libironic_disk.pure.boot import grubenv, menurecord, multimenu, switching
@@ -45,18 +44,6 @@ class Switchboard:
     record: MenuRecord
     others: Mapping[str, str]
     damage: tuple[str, ...] = ()
-
-
-@contextmanager
-def locked(node: str, *, timeout: float = 30.0) -> Iterator[None]:
-    """Keep other users of this library off the multiboot partition: what is read is still so when it is written.
-
-    Raises:
-        DeviceLocked: somebody else kept the lock.
-        DeviceFailed: it can't be opened.
-    """
-    with disk_io.opened(node, os.O_RDONLY) as fd, claims.locked(fd, node, timeout=timeout):
-        yield
 
 
 @contextmanager
@@ -163,7 +150,7 @@ def replace_menu(node: str, board: Switchboard, record: MenuRecord) -> None:
     meanwhile, as by a system that confirms itself, stays chosen; an entry that is gone is forgotten.
 
     Args:
-        node: the multiboot partition, unmounted and locked.
+        node: the multiboot partition, unmounted, whose disk is locked.
         board: what :func:`read` returned.
         record: the new menu.
 

@@ -44,6 +44,24 @@ def locked(fd: int, device: str, *, timeout: float, cancel: Cancellation | None 
         fcntl.flock(fd, fcntl.LOCK_UN)
 
 
+@contextmanager
+def disk_locked(node: str, *, timeout: float, cancel: Cancellation | None = None) -> Iterator[None]:
+    """Hold the exclusive lock of the disk that a partition is on, as a deployment of that disk does.
+
+    The partition's own would keep nobody off who is about to make another one in its place; and the node, held open for
+    as long as the lock is waited for, would keep the kernel from taking the old one away.
+
+    Raises:
+        DeviceLocked: another holder kept it for ``timeout`` seconds.
+        NotABlockDevice: the node leads to no device.
+        DeviceFailed: the disk can't be opened.
+        Cancelled: the caller wished so while it was waited for.
+    """
+    disk = sysfs.disk_of(sysfs.block_node(sysfs.block_device_number(node)))
+    with disk_io.opened(disk.node, os.O_RDONLY) as fd, locked(fd, disk.node, timeout=timeout, cancel=cancel):
+        yield
+
+
 def _lock(fd: int, device: str, timeout: float, cancel: Cancellation | None) -> None:
     deadline = time.monotonic() + timeout
     while True:

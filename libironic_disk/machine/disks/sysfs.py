@@ -71,6 +71,17 @@ def whole_disk(path: str) -> BlockNode:
     return block
 
 
+def disk_of(block: BlockNode) -> BlockNode:
+    """Return the whole disk that a partition, the kernel's or device mapper's, is on; any other device itself."""
+    if mapper.partition_of(block.directory):
+        # A logical partition may be built upon the extended one.
+        beneath = next(filter(None, map(named, _names_in(block.directory / "slaves"))), None)
+        return disk_of(beneath) if beneath else block
+    if (block.directory / "partition").exists():
+        return named(block.directory.parent.name) or block
+    return block
+
+
 def is_partition(directory: Path) -> bool:
     """Whether a device, by its directory, is a partition: the kernel's or device mapper's."""
     return (directory / "partition").exists() or mapper.partition_of(directory) is not None
@@ -254,8 +265,12 @@ def identity(disk: BlockNode) -> Identity:
 
 def holders(block: BlockNode) -> tuple[str, ...]:
     """Return the names of the devices built upon this one: device mapper, md, bcache."""
+    return _names_in(block.directory / "holders")
+
+
+def _names_in(directory: Path) -> tuple[str, ...]:
     try:
-        return tuple(sorted(entry.name for entry in (block.directory / "holders").iterdir()))
+        return tuple(sorted(entry.name for entry in directory.iterdir()))
     except OSError:
         return ()
 

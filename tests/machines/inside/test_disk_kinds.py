@@ -100,7 +100,7 @@ def test_a_disk_of_any_kind_is_filled_and_found_again(disk: str, kind: str, tabl
         partitioner.make_filesystems(staged)
         for part in plan.partitions:
             if part.role is Role.CONFIG_DRIVE:
-                configdrive.place(drive, staged.nodes[part.number], capacity=part.size)
+                configdrive.place(drive, staged.nodes[part.number], capacity=part.size, lock_timeout=None)
             if part.role is Role.ROOT:
                 subprocess.run(["mkfs.ext4", "-q", "-E", "nodiscard", staged.nodes[part.number]], check=True)
         staged.commit()
