@@ -60,7 +60,7 @@ test-machine: venv ## all tests on disks in the test machine: Debian's own kerne
 
 faults: PROFILES += test
 faults: venv ## walk faults through every call, and write docs/faults.csv: make faults STEPS=5, or STEPS=every
-	$(SUDO) nice -n 10 $(BIN)/python -m pytest tests/loopdevices/faults --fault-steps $(STEPS) --fault-table docs/faults.csv
+	$(SUDO) nice -n 10 $(BIN)/python -m pytest tests/loopdevices/faults tests/loopdevices/powercuts --fault-steps $(STEPS) --fault-table docs/faults.csv
 
 fuzz: PROFILES += test
 fuzz: venv ## look for inputs that are read wrongly: make fuzz TARGET="tables http" SECONDS=600; all in turn by default

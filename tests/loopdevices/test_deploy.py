@@ -296,7 +296,8 @@ def test_a_whole_disk_image_brings_its_own_table(disk: LoopDisk, tmp_path: Path)
 def test_a_missing_program_is_found_first(
     unchanged: LoopDisk, qcow2: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    for name in ("mke2fs", "mkswap", "mkfs.vfat", "mcopy", "mmd", "mdir", "grub-fstest", "grub-mkimage", "setpriv"):
+    mtools = ("mcopy", "mdel", "mdir", "mmd", "mren")
+    for name in ("mke2fs", "mkswap", "mkfs.vfat", *mtools, "grub-fstest", "grub-mkimage", "setpriv"):
         found = oracles.output("which", name).strip()
         (tmp_path / name).symlink_to(found)
     monkeypatch.setattr(process, "_search_path", lambda: str(tmp_path))

@@ -1,7 +1,7 @@
-"""Every write that reaches a disk, in order, file system's own included: device mapper's log-writes target.
+"""Every write that reaches a disk, in order, file system's own included: the log of device mapper's log-writes target.
 
 The log's layout is the kernel's drivers/md/dm-log-writes.c: a super block, then for each write an entry in one sector
-and the data behind it.
+and the data behind it. QEMU's blklogwrites writes the same (:mod:`tests.support.block_log`).
 """
 
 from __future__ import annotations
@@ -10,23 +10,16 @@ import struct
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+
+from tests.support.write_log import Change, WriteLog
 
 _SUPER = struct.Struct("<QQQI")
 _ENTRY = struct.Struct("<QQQQ")
 _MAGIC = 0x6A736677736872
 _SECTOR = 512
-_DISCARD, _MARK = 4, 8
+_FLUSH, _FUA, _DISCARD, _MARK = 1, 2, 4, 8
 _NAME = "libironic_disk-test-log"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Write:
-    """Bytes that reached the disk; zeros where it was told to discard."""
-
-    offset: int
-    data: bytes
 
 
 @contextmanager
@@ -42,9 +35,32 @@ def logged(node: str, log: str) -> Iterator[str]:
         subprocess.run(["dmsetup", "remove", "--retry", _NAME], check=True)
 
 
-def writes(log: str) -> Iterator[Write]:
-    """Yield what was written, in the order in which it was complete."""
-    with Path(log).open("rb") as file:
+def writes(log: str | Path) -> Iterator[Change]:
+    """Yield what was written, in the order in which it was complete; zeros where the disk was told to discard."""
+    return (change for change in _changes(Path(log)) if change is not None)
+
+
+def read(log: str | Path, *, changes: int | None = None) -> WriteLog:
+    """Return what was written and flushed, the first ``changes`` writes of it."""
+    groups: list[tuple[Change, ...]] = []
+    group: list[Change] = []
+    left = changes
+    for change in _changes(Path(log)):
+        if change is None:
+            groups.append(tuple(group))
+            group = []
+            continue
+        if left is not None:
+            if not left:
+                break
+            left -= 1
+        group.append(change)
+    return WriteLog(groups=(*groups, tuple(group)))
+
+
+def _changes(log: Path) -> Iterator[Change | None]:
+    """Yield each write, and None for each flush, of what was written before it."""
+    with log.open("rb") as file:
         magic, _, entries, sector_size = _SUPER.unpack(file.read(_SUPER.size))
         assert magic == _MAGIC
         at = sector_size
@@ -55,10 +71,15 @@ def writes(log: str) -> Iterator[Write]:
             if flags & _MARK:
                 at += -(-length // sector_size) * sector_size
                 continue
+            # A flush that came with data was before them.
+            if flags & _FLUSH:
+                yield None
             if flags & _DISCARD:
-                yield Write(offset=sector * _SECTOR, data=bytes(count * _SECTOR))
+                yield Change(sector * _SECTOR, count * _SECTOR, None)
                 continue
             file.seek(at)
             if count:
-                yield Write(offset=sector * _SECTOR, data=file.read(count * _SECTOR))
+                yield Change(sector * _SECTOR, count * _SECTOR, file.read(count * _SECTOR))
             at += count * _SECTOR
+            if flags & _FUA:
+                yield None

@@ -44,9 +44,14 @@ class Change(NamedTuple):
     length: int
     data: bytes | None
 
+    @property
+    def content(self) -> bytes:
+        """All of the bytes."""
+        return self.data if self.data is not None else bytes(self.length)
+
     def apply(self, disk: bytearray, sectors: Sequence[int] | None = None, sector_size: int = 512) -> None:
         """Write it, or some of its sectors only."""
-        data = self.data if self.data is not None else bytes(self.length)
+        data = self.content
         if sectors is None:
             disk[self.offset : self.offset + self.length] = data
             return

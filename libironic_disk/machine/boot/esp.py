@@ -10,7 +10,7 @@ from libironic_disk.errors import DeviceFailed
 from libironic_disk.machine import process, scratch
 from libironic_disk.pure.roles import Architecture
 
-TOOLS: Final = ("mcopy", "mdir", "mmd")
+TOOLS: Final = ("mcopy", "mdel", "mdir", "mmd", "mren")
 REMOVABLE_LOADERS: Final[Mapping[Architecture, str]] = {
     Architecture.AARCH64: "EFI/BOOT/BOOTAA64.EFI",
     Architecture.RISCV64: "EFI/BOOT/BOOTRISCV64.EFI",
@@ -21,27 +21,42 @@ REMOVABLE_LOADERS: Final[Mapping[Architecture, str]] = {
 # No configuration of this machine's, and no geometry check: a partition has none to compare the boot sector's with.
 _ENVIRONMENT: Final = {"MTOOLSRC": "/dev/null", "MTOOLS_SKIP_CHECK": "1"}
 _TIMEOUT: Final = 120.0
+# Short names in upper case: mren changes these, and nothing beside them, in the directory's sector.
+_NEW: Final = "LIBIRON.NEW"
+_OLD: Final = "LIBIRON.OLD"
 
 
 def write_file(node: str, path: str, data: bytes) -> None:
     """Write one file and the directories above it into the FAT file system on ``node``; it is on the disk on return.
 
-    ``path`` has slashes, none at its start. A file that is there is replaced.
+    ``path`` has slashes, none at its start. It gets its name when all of it is on the disk, so that a firmware starts
+    none of which a part is there. One that had the name stays until then, and needs its room.
 
     Raises:
         ProgramError: mtools failed: no FAT, or full.
         DeviceFailed: the device reported a write error.
         TemporaryFilesFailed: there is no room for a copy of the file.
     """
-    directory = ""
-    for name in path.split("/")[:-1]:
-        directory = f"{directory}/{name}"
-        _make_directory(node, directory)
+    directory, _, name = f"/{path}".rpartition("/")
+    above = ""
+    for part in directory.split("/")[1:]:
+        above = f"{above}/{part}"
+        _make_directory(node, above)
+    # A short name keeps its case, whatever mren is told.
+    new = f"::{directory}/{_NEW.lower() if name.islower() else _NEW}"
+    old = f"::{directory}/{_OLD}"
     # Not through a pipe: mcopy 4.0.32 then ends well where the disk is full, and leaves no file.
     with scratch.holding(data) as source:
-        argv = ("mcopy", "-o", "-i", node, str(source), f"::/{path}")
-        process.run(*argv, timeout=_TIMEOUT, environment=_ENVIRONMENT)
+        _run("mcopy", node, "-o", str(source), new)
     _flush(node)
+    _delete(node, old)
+    # FAT knows no renaming over another file. Both names are in one directory, mostly in one sector of it.
+    if _exists(node, f"::/{path}"):
+        _run("mren", node, f"::/{path}", old)
+    _run("mren", node, new, f"::/{path}")
+    _flush(node)
+    if _delete(node, old):
+        _flush(node)
 
 
 def read_file(node: str, path: str) -> bytes:
@@ -50,14 +65,28 @@ def read_file(node: str, path: str) -> bytes:
     Raises:
         ProgramError: mtools failed: no FAT, or no such file.
     """
-    return process.run("mcopy", "-i", node, f"::/{path}", "-", timeout=_TIMEOUT, environment=_ENVIRONMENT).stdout
+    return _run("mcopy", node, f"::/{path}", "-").stdout
 
 
 def _make_directory(node: str, path: str) -> None:
     # mmd fails where the directory exists, with the same status as where there is no room for it.
-    found = process.run("mdir", "-b", "-i", node, f"::{path}/", ok=(0, 1), timeout=_TIMEOUT, environment=_ENVIRONMENT)
-    if found.exit_code:
-        process.run("mmd", "-i", node, f"::{path}", timeout=_TIMEOUT, environment=_ENVIRONMENT)
+    if not _exists(node, f"::{path}/"):
+        _run("mmd", node, f"::{path}")
+
+
+def _delete(node: str, place: str) -> bool:
+    found = _exists(node, place)
+    if found:
+        _run("mdel", node, place)
+    return found
+
+
+def _exists(node: str, place: str) -> bool:
+    return _run("mdir", node, "-b", place, ok=(0, 1)).exit_code == 0
+
+
+def _run(program: str, node: str, *arguments: str, ok: tuple[int, ...] = (0,)) -> process.Completed:
+    return process.run(program, "-i", node, *arguments, ok=ok, timeout=_TIMEOUT, environment=_ENVIRONMENT)
 
 
 def _flush(node: str) -> None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from libironic_disk.errors import DeviceFailed
-from libironic_disk.machine.disks import disk_io, libparted
+from libironic_disk.machine.disks import disk_io
 from libironic_disk.machine.disks.ends import blank_head
 from libironic_disk.pure.disks.encoding import encode_table
 from libironic_disk.pure.disks.losses import EDGE
@@ -22,19 +22,25 @@ from libironic_disk.pure.disks.matching import table_differences
 from libironic_disk.pure.disks.planner import HEAD
 from libironic_disk.pure.disks.planning import Action, Plan
 from libironic_disk.pure.ranges import ByteRange, edges
-from libironic_disk.pure.tables.bootrecord import BOOT_CODE_SIZE, with_boot_code
+from libironic_disk.pure.roles import Role
+from libironic_disk.pure.tables.bootrecord import NO_SYSTEM, with_boot_code
 from libironic_disk.pure.tables.model import Extent
-from libironic_disk.pure.tables.reading import read_table, regions
+from libironic_disk.pure.tables.reading import read_table
 
 
 def withhold(fd: int, device: str, plan: Plan) -> None:
-    """Take away what a firmware starts from: the boot code where the table is kept, else the whole first MiB.
+    """Take away what a firmware starts from: where the table is kept the boot code and the EFI system partition.
+
+    Else that is the whole first MiB.
 
     Raises:
         DeviceFailed: it couldn't be written.
     """
     if plan.action is Action.KEEP:
-        disk_io.zero(fd, device, [ByteRange(0, BOOT_CODE_SIZE)])
+        # Without its first sector a FAT is none. Its files would start a system of which a part is gone already.
+        size = plan.topology.sector_size
+        esps = [Extent(part.start, bytes(size)) for part in plan.partitions if part.role is Role.ESP and not part.keep]
+        disk_io.write(fd, device, [Extent(0, NO_SYSTEM), *esps])
         disk_io.flush(fd, device)
     else:
         blank_head(fd, device, min(HEAD, plan.size), plan.topology.sector_size)
@@ -56,7 +62,6 @@ def commit(fd: int, device: str, plan: Plan, head: Sequence[Extent]) -> None:
     if plan.action is Action.KEEP:
         first = Extent(0, with_boot_code(read(0, sector_size), boot_code))
     else:
-        _let_libparted_write(fd, device, plan)
         *others, first = encode_table(plan, boot_code)
     # The first sector decides whether there is a table at all, and a disk writes one sector whole or not at all.
     disk_io.write(fd, device, [*others, *gap])
@@ -83,20 +88,3 @@ def blank(fd: int, device: str, plan: Plan) -> None:
         spans = [ByteRange(extent.offset, extent.offset + len(extent.data)) for extent in encode_table(plan, b"")]
     disk_io.zero(fd, device, spans)
     disk_io.flush(fd, device)
-
-
-def _let_libparted_write(fd: int, device: str, plan: Plan) -> None:
-    """Have libparted write the table and take it away again if it isn't the planned one, or where ours isn't.
-
-    Only now, when the partitions are filled: before that, even a table without boot code would be one that a later
-    run takes for a finished disk's.
-    """
-    libparted.write_table(device, plan)
-    disk_io.forget(fd)
-    sector_size = plan.topology.sector_size
-    made = read_table(disk_io.reader(fd, device), device=device, disk_size=plan.size, sector_size=sector_size)
-    disk_io.zero(fd, device, [ByteRange(at, at + size) for at, size in regions(made, plan.size, sector_size)])
-    laid_out = {(part.number, part.start, part.size) for part in made.partitions} if made else set()
-    if laid_out != {(part.number, part.start, part.size) for part in plan.partitions}:
-        reason = "libparted laid the partitions out otherwise than planned"
-        raise DeviceFailed(device=device, action="partitioning", reason=reason)

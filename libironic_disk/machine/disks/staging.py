@@ -160,6 +160,7 @@ def check_writable(plan: Plan, disk: BlockNode) -> None:
     if plan.action is Action.MAKE:
         encode_table(plan, b"")
         libparted.check_layout(disk.node, plan)
+        libparted.rehearse(disk.node, plan)
 
 
 def _forget_partitions(disk: HeldDisk, plan: Plan) -> None:

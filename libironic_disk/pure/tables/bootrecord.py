@@ -13,6 +13,13 @@ from typing import Final, NamedTuple
 RECORD_SIZE: Final = 512
 """Bytes of a boot record; where sectors are larger the rest of the sector is zero."""
 BOOT_CODE_SIZE: Final = 440
+NO_SYSTEM: Final = b"\xcd\x18\xf4\xeb\xfd".ljust(BOOT_CODE_SIZE, b"\0")
+"""Boot code for a disk that has a table and isn't to boot: interrupt 18h has the BIOS go on to its next device.
+
+A BIOS jumps to whatever is in a first sector that ends with 55 AA. From zeros, and from the code that libparted writes,
+which looks for an active partition, there is no way back: the machine hangs. (BIOS Boot
+Specification 1.01 has interrupt 18h for a boot that failed.)
+"""
 SLOTS: Final = 4
 PROTECTIVE: Final = 0xEE
 """The partition type by which an MBR says that the disk has a GPT (UEFI 2.10, section 5.2.3)."""

@@ -55,9 +55,9 @@ def moments(before: bytes, log: str, image: Path) -> Iterator[GrubView]:
     with image.open("r+b") as file:
         for write in dm_log.writes(log):
             file.seek(write.offset)
-            changes = file.read(len(write.data)) != write.data
+            changes = file.read(len(write.content)) != write.content
             file.seek(write.offset)
-            file.write(write.data)
+            file.write(write.content)
             file.flush()
             if changes:
                 yield GrubView(image)
@@ -147,7 +147,7 @@ def test_a_deployment_boots_nothing_before_all_of_it_is_there(bench: Bench, tmp_
     state = bytearray(SIZE)
     boots = 0
     for write in dm_log.writes(log.node):
-        state[write.offset : write.offset + len(write.data)] = write.data
+        state[write.offset : write.offset + len(write.content)] = write.content
         if any(state[:440]) or state[510:512] == b"\x55\xaa" or b"EFI PART" in (state[512:520], state[-512:-504]):
             boots += 1
             assert state[MIB:-MIB] == final[MIB:-MIB]
