@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from libironic_disk import filesystems
-from libironic_disk.errors import BootImpossible, DeviceFailed, DiskError, SwitchRefused
+from libironic_disk.errors import BootImpossible, DeviceFailed, DiskError, PathFailed, SwitchRefused
 from libironic_disk.events import Cancellation
 from libironic_disk.machine.boot import image_entries, multiboot_directory
 from libironic_disk.machine.boot.image_entries import ImageEntries
@@ -99,6 +99,7 @@ def list_entries(multiboot: str, *, lock_timeout: float = LOCK_TIMEOUT) -> tuple
     Raises:
         DeviceLocked: somebody else kept the lock.
         DeviceBusy, DeviceFailed, NotABlockDevice: it is mounted, can't be read, or isn't there.
+        PathFailed: a file on it can't be read.
         MultibootDamaged: there is no menu on it.
     """
     return _entries(_look(multiboot, lock_timeout).record)
@@ -108,7 +109,7 @@ def boot_info(multiboot: str, *, lock_timeout: float = LOCK_TIMEOUT) -> BootInfo
     """Return what boot-info.json says of the machine now.
 
     Raises:
-        DeviceError, MultibootDamaged: as for :func:`list_entries`.
+        DeviceError, PathFailed, MultibootDamaged: as for :func:`list_entries`.
     """
     board = _look(multiboot, lock_timeout)
     return bootinfo.of(board.record, default=board.state.default)
@@ -121,8 +122,9 @@ def get_state(
 
     Raises:
         DeviceError, MultibootDamaged: as for :func:`list_entries`.
+        PathFailed: a file on it can't be read, or what the kernel says of its start.
     """
-    return _state(_look(multiboot, lock_timeout), command_line)
+    return _state(_look(multiboot, lock_timeout), _started(command_line))
 
 
 def set_default(
@@ -140,7 +142,7 @@ def set_default(
         EntryUnknown: no system is called so, or several are; nothing was changed.
         SwitchRefused: the default isn't what was expected; nothing was changed.
         DeviceError, MultibootDamaged: as for :func:`list_entries`.
-        PathFailed: it can't be written.
+        PathFailed: a file on it can't be read or written, or what the kernel says of its start can't be read.
     """
 
     def chosen(board: Switchboard) -> SwitchState:
@@ -181,14 +183,15 @@ def confirm(multiboot: str, *, command_line: Path = COMMAND_LINE, lock_timeout: 
         SwitchRefused: none is on trial, or this machine is running another one of these systems.
         DeviceError, MultibootDamaged, PathFailed: as for :func:`set_default`.
     """
+    started = _started(command_line)
 
     def confirmed(board: Switchboard) -> SwitchState:
-        booted = _booted(board.record, command_line)
+        booted = _booted(board.record, started)
         if board.state.trial and booted and booted != board.state.trial:
             raise SwitchRefused(wanted=f"confirming {board.state.trial}", reason=f"{booted} is running and not it")
         return board.state.confirm()
 
-    return _change(multiboot, confirmed, lock_timeout, command_line)
+    return _change(multiboot, confirmed, lock_timeout, started)
 
 
 def rollback(multiboot: str, *, lock_timeout: float = LOCK_TIMEOUT) -> MultibootState:
@@ -214,10 +217,11 @@ def refresh(multiboot: str, nodes: Sequence[str], *, lock_timeout: float = LOCK_
         BootImpossible: an image has no kernel any more, and it is the default.
         DeviceError, MultibootDamaged, PathFailed: as for :func:`set_default`.
     """
+    started = _started(COMMAND_LINE)
     with claims.disk_locked(multiboot, timeout=lock_timeout):
         board = _read(multiboot)
         multiboot_directory.replace_menu(multiboot, board, _reread(board, nodes))
-        return _state(_read(multiboot), COMMAND_LINE)
+        return _state(_read(multiboot), started)
 
 
 def verify(
@@ -279,12 +283,14 @@ def _read(multiboot: str) -> Switchboard:
 
 
 def _change(
-    multiboot: str,
-    change: Callable[[Switchboard], SwitchState],
-    lock_timeout: float,
-    command_line: Path = COMMAND_LINE,
+    multiboot: str, change: Callable[[Switchboard], SwitchState], lock_timeout: float, started: str | None = None
 ) -> MultibootState:
-    """Read the state, write what ``change`` makes of it, and keep everybody else off meanwhile."""
+    """Read the state, write what ``change`` makes of it, and keep everybody else off meanwhile.
+
+    All that is read for the answer is read before: what fails behind the write would seem to have changed nothing.
+    """
+    if started is None:
+        started = _started(COMMAND_LINE)
     with (
         claims.disk_locked(multiboot, timeout=lock_timeout),
         multiboot_directory.opened(multiboot, read_only=False) as tree,
@@ -292,25 +298,37 @@ def _change(
         board = multiboot_directory.read(tree)
         state = change(board)
         multiboot_directory.write_state(tree, state, board.others)
-        return _state(replace(board, state=state, damage=()), command_line)
+        return _state(replace(board, state=state, damage=()), started)
 
 
-def _state(board: Switchboard, command_line: Path) -> MultibootState:
+def _state(board: Switchboard, started: str) -> MultibootState:
     return MultibootState(
         switch=board.state,
         boots_next=board.state.boots_next,
-        booted=_booted(board.record, command_line),
+        booted=_booted(board.record, started),
         damage=board.damage,
     )
 
 
-def _booted(record: MenuRecord, command_line: Path) -> str:
+def _started(command_line: Path) -> str:
+    """Return which entry this machine was started by, as its kernel says; empty for none.
+
+    Raises:
+        PathFailed: it can't be read. That is no answer: a system that isn't the one on trial could confirm that one.
+    """
     try:
         words = command_line.read_text(errors="replace").split()
-    except OSError:
+    except FileNotFoundError:
         return ""
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise PathFailed(tree="this machine", path=str(command_line), reason=reason) from error
     marks = [word.partition("=")[2] for word in words if word.startswith(f"{ENTRY_PARAMETER}=")]
-    return marks[-1] if marks and marks[-1] in record.ids else ""
+    return marks[-1] if marks else ""
+
+
+def _booted(record: MenuRecord, started: str) -> str:
+    return started if started in record.ids else ""
 
 
 def _reread(board: Switchboard, nodes: Sequence[str]) -> MenuRecord:

@@ -31,6 +31,7 @@ NEEDED: Final = (CONFIG, ENVIRONMENT, *(multimenu.menu_path(each) for each in Ge
 """What GRUB itself reads before it shows the menu."""
 
 _RECORD_LIMIT: Final = 4 * MIB
+_NOT_THERE: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EXDEV})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,12 +93,13 @@ def read(tree: RootDir) -> Switchboard:
 
     Raises:
         MultibootDamaged: there is no menu to be read.
+        PathFailed: the kernel can't read a file that is there. Whatever GRUB would find in it, nothing is not it.
     """
     damage: list[str] = []
     variables: dict[str, str] = {}
     try:
-        variables = grubenv.parse(tree.read_file(ENVIRONMENT, limit=_RECORD_LIMIT), path=ENVIRONMENT)
-    except (PathFailed, MultibootDamaged) as error:
+        variables = grubenv.parse(_read_file(tree, ENVIRONMENT), path=ENVIRONMENT)
+    except MultibootDamaged as error:
         damage.append(str(error))
     state = switching.from_variables(variables)
     generation = state.generation if tree.exists(multimenu.menu_path(state.generation)) else state.generation.other
@@ -122,9 +124,9 @@ def write_state(tree: RootDir, state: SwitchState, others: Mapping[str, str]) ->
     block = grubenv.render(switching.to_variables(state, others), path=ENVIRONMENT)
     before = b""
     try:
-        before = tree.read_file(ENVIRONMENT, limit=grubenv.SIZE)
+        before = _read_file(tree, ENVIRONMENT)
         grubenv.parse(before, path=ENVIRONMENT)
-    except (PathFailed, MultibootDamaged):
+    except MultibootDamaged:
         tree.write_file(ENVIRONMENT, block)
     else:
         same = before[grubenv.SECTOR :] == block[grubenv.SECTOR :]
@@ -177,11 +179,22 @@ def replace_menu(node: str, board: Switchboard, record: MenuRecord) -> None:
 
 def _read_record(tree: RootDir, generation: Generation) -> MenuRecord:
     path = _record_path(generation)
+    return menurecord.parse(_read_file(tree, path).decode(errors="replace"), path=path)
+
+
+def _read_file(tree: RootDir, path: str) -> bytes:
+    """Return the contents of a file of ours.
+
+    Raises:
+        MultibootDamaged: it is missing, or something else than this library wrote.
+        PathFailed: the kernel can't read it now.
+    """
     try:
-        text = tree.read_file(path, limit=_RECORD_LIMIT).decode(errors="replace")
+        return tree.read_file(path, limit=_RECORD_LIMIT)
     except PathFailed as error:
+        if isinstance(error.__cause__, OSError) and error.__cause__.errno not in _NOT_THERE:
+            raise
         raise MultibootDamaged(path=path, reason=error.reason) from error
-    return menurecord.parse(text, path=path)
 
 
 def _record_path(generation: Generation) -> str:

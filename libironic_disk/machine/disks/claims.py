@@ -35,13 +35,16 @@ def locked(fd: int, device: str, *, timeout: float, cancel: Cancellation | None 
 
     Raises:
         DeviceLocked: another holder kept it for ``timeout`` seconds.
+        DeviceFailed: the kernel has no lock to give.
         Cancelled: the caller wished so while it was waited for.
     """
     _lock(fd, device, timeout, cancel)
     try:
         yield
     finally:
-        fcntl.flock(fd, fcntl.LOCK_UN)
+        # The lock ends with the descriptor anyway, and must not end what was right as a failure.
+        with suppress(OSError):
+            fcntl.flock(fd, fcntl.LOCK_UN)
 
 
 @contextmanager
@@ -74,6 +77,8 @@ def _lock(fd: int, device: str, timeout: float, cancel: Cancellation | None) -> 
             if cancel is not None:
                 cancel.check("waiting for the lock")
             time.sleep(_NAP)
+        except OSError as error:
+            raise DeviceFailed(device=device, action="locking", reason=error.strerror or str(error)) from error
 
 
 def is_udevd_there() -> bool:

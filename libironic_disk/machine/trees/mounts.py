@@ -66,7 +66,7 @@ def mounted(
     """
     require_alone(node)
     mount = _mount(node, filesystem, read_only=read_only, options=options)
-    with released(node, release_timeout), _root_of(mount) as directory:
+    with released(node, release_timeout), _root_of(mount, node) as directory:
         yield directory
         if not read_only:
             _sync(directory, node)
@@ -116,8 +116,15 @@ def mount_point(node: str, root: str = "/") -> str | None:
     Args:
         node: its device.
         root: the directory of the file system that has to be mounted there, such as a btrfs subvolume.
+
+    Raises:
+        DeviceFailed: the kernel doesn't say what is mounted.
     """
-    table = Path("/proc/self/mountinfo").read_text(errors="surrogateescape")
+    try:
+        table = Path("/proc/self/mountinfo").read_text(errors="surrogateescape")
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise DeviceFailed(device=node, action="looking for mounts of", reason=reason) from error
     for row in (line.split(" ") for line in table.splitlines()):
         source = _plain(row[row.index("-") + 2])
         if _plain(row[3]) == root and source.startswith("/") and os.path.realpath(source) == os.path.realpath(node):
@@ -131,10 +138,14 @@ def _plain(field: str) -> str:
 
 
 @contextmanager
-def _root_of(mount: int) -> Iterator[int]:
+def _root_of(mount: int, node: str) -> Iterator[int]:
     """Open the root of a mount for reading, which fsmount's own descriptor doesn't allow; close both afterwards."""
     try:
-        directory = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=mount)
+        try:
+            directory = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=mount)
+        except OSError as error:
+            action = "opening the file system on"
+            raise DeviceFailed(device=node, action=action, reason=error.strerror or str(error)) from error
         try:
             yield directory
         finally:

@@ -76,7 +76,10 @@ class RootDir:
     def __init__(self, descriptor: int, *, tree: str, opener: Opener | None = None) -> None:
         self._root = descriptor
         self._tree = tree
-        self._opener = opener or best_opener(descriptor)
+        try:
+            self._opener = opener or best_opener(descriptor)
+        except OSError as error:
+            self._fail("/", error)
 
     @property
     def tree(self) -> str:

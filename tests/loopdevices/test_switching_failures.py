@@ -1,0 +1,107 @@
+"""What a call of ``switching`` does when the kernel refuses it something that is there."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from libironic_disk import switching
+from libironic_disk.errors import DeviceFailed, DiskError, PathFailed
+from libironic_disk.machine.trees import mounts, rootfs
+from tests.conftest import Bench
+from tests.support import multiboot_partition
+from tests.support.multiboot_partition import Partitions, image_files
+
+pytestmark = pytest.mark.loopdevice
+
+
+@pytest.fixture
+def two(bench: Bench) -> Partitions:
+    """Two images, of which the second is the default by choice and the first on trial."""
+    made = multiboot_partition.make(bench, {"one": image_files("1"), "two": image_files("2")})
+    switching.set_default(made.multiboot, "two")
+    switching.try_boot(made.multiboot, "one")
+    return made
+
+
+def refuse(monkeypatch: pytest.MonkeyPatch, module: object, name: str, code: int, when: Callable[..., bool]) -> None:
+    """Have a function raise an error of the kernel's, for the calls that are meant."""
+    real: Callable[..., object] = getattr(module, name)
+
+    def refused(*arguments: object, **named: object) -> object:
+        if when(*arguments):
+            raise OSError(code, os.strerror(code))
+        return real(*arguments, **named)
+
+    monkeypatch.setattr(module, name, refused)
+
+
+def is_open_on(name: str) -> Callable[..., bool]:
+    """Say whether a descriptor leads to a file of this name."""
+    return lambda descriptor, *_: Path(f"/proc/self/fd/{descriptor}").readlink().name == name
+
+
+def test_a_block_that_cannot_be_read_now_is_not_taken_for_an_empty_one(
+    two: Partitions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the next boot of one system once would cost the chosen default and the trial."""
+    before = switching.get_state(two.multiboot)
+    with monkeypatch.context() as patched:
+        refuse(patched, os, "read", errno.EIO, is_open_on("grubenv"))
+        for call in (switching.get_state, switching.rollback, lambda node: switching.boot_once(node, "one")):
+            with pytest.raises(PathFailed, match=r"grubenv.*Input/output error"):
+                call(two.multiboot)
+    assert switching.get_state(two.multiboot) == before
+
+
+def test_a_record_that_cannot_be_read_now_is_not_damaged(two: Partitions, monkeypatch: pytest.MonkeyPatch) -> None:
+    refuse(monkeypatch, os, "read", errno.EIO, is_open_on("menu-a.json"))
+    with pytest.raises(PathFailed, match=r"menu-a.json.*Input/output error"):
+        switching.list_entries(two.multiboot)
+
+
+def test_who_cannot_be_asked_which_system_runs_confirms_nothing(two: Partitions, tmp_path: Path) -> None:
+    before = switching.get_state(two.multiboot)
+    # A directory: opening it works, and reading it doesn't.
+    with pytest.raises(PathFailed, match="Is a directory"):
+        switching.confirm(two.multiboot, command_line=tmp_path)
+    assert switching.get_state(two.multiboot) == before
+
+
+def test_what_cannot_be_told_afterwards_is_found_before_the_write(
+    two: Partitions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = switching.get_state(two.multiboot)
+    with monkeypatch.context() as patched:
+        patched.setattr(switching, "COMMAND_LINE", tmp_path)
+        with pytest.raises(PathFailed):
+            switching.rollback(two.multiboot)
+    assert switching.get_state(two.multiboot) == before
+
+
+def test_want_of_descriptors_locks_and_memory_is_told_as_such(two: Partitions, monkeypatch: pytest.MonkeyPatch) -> None:
+    def always(*_: object) -> bool:
+        return True
+
+    def is_root(path: object, *_: object) -> bool:
+        return path == "."
+
+    for module, name, code, when, kind in (
+        (os, "open", errno.EMFILE, is_root, DeviceFailed),
+        (fcntl, "flock", errno.ENOLCK, always, DeviceFailed),
+        (rootfs, "best_opener", errno.EMFILE, always, PathFailed),
+    ):
+        with monkeypatch.context() as patched:
+            refuse(patched, module, name, code, when)
+            with pytest.raises(DiskError, match=os.strerror(code)) as caught:
+                switching.rollback(two.multiboot)
+            assert isinstance(caught.value, kind)
+    with monkeypatch.context() as patched:
+        refuse(patched, Path, "read_text", errno.EMFILE, lambda path, *_: path == Path("/proc/self/mountinfo"))
+        with pytest.raises(DeviceFailed, match="Too many open files"):
+            mounts.mount_point(two.multiboot)
