@@ -7,10 +7,10 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import Final, Protocol
 from unittest import mock
 
 from oslo_concurrency import processutils
@@ -29,6 +29,9 @@ READS = frozenset({"read", "pread64", "preadv", "preadv2"})
 PLACES = frozenset(
     {"mkdir", "mkdirat", "rename", "renameat", "renameat2", "link", "linkat", "unlink", "unlinkat", "ftruncate"}
 )
+OPENS = frozenset({"openat", "openat2"})
+MOUNTS = frozenset({"fsopen", "fsconfig", "fsmount", "mount"})
+LOCKS = frozenset({"flock"})
 
 COUNTING = 0
 """The step of a run that meets no fault and only counts."""
@@ -86,6 +89,7 @@ class Effect(StrEnum):
     ENOMEM = "ENOMEM"
     EMFILE = "EMFILE"
     ENODEV = "ENODEV"
+    ENOLCK = "ENOLCK"
     KILL = "kill -9"
     CANCEL = "cancel"
 
@@ -100,6 +104,8 @@ class SystemCallFault:
     effect: Effect
     stays: bool = False
     """Whether all later calls of the kind meet it too, as those to a disk that went away do."""
+    bounded: bool = False
+    """Whether only what is done within the call itself counts, and not what a worker does around it."""
 
     @property
     def kills(self) -> bool:
@@ -109,8 +115,11 @@ class SystemCallFault:
     def put(self, scene: Scene, step: int) -> Put:
         """Put it in."""
         counter = Counter()
+        marks = Marks() if self.bounded else None
 
         def decide(call: Call, held: Held) -> int:
+            if marks is not None and not marks.are_between(call):
+                return 0
             if self.where not in call.known:
                 call.known[self.where] = self.where(scene, call)
             if not call.known[self.where]:
@@ -128,11 +137,42 @@ class SystemCallFault:
                 case _:
                     return int(getattr(errno, self.effect))
 
-        return Put(held=Held(self.calls, decide), count=lambda _: counter.seen)
+        if marks is None:
+            return Put(held=Held(self.calls, decide), count=lambda _: counter.seen)
+        calls = self.calls | {Marks.CALL}
+        return Put(inside=marks.around, held=Held(calls, decide), count=lambda _: counter.seen)
 
     def is_right(self, error: BaseException) -> bool:
         """Whether it is an error of ours; a cancelled call says that it was cancelled."""
         return isinstance(error, Cancelled) if self.effect is Effect.CANCEL else isinstance(error, DiskError)
+
+
+class Marks:
+    """Where a call of the library begins and ends, told to the listener by a system call that does nothing."""
+
+    CALL = "ftruncate"
+
+    def __init__(self) -> None:
+        self._inside = False
+
+    def are_between(self, call: Call) -> bool:
+        """Whether a system call is made within the call of the library; to be asked of each."""
+        if call.name == self.CALL and call.arguments[0] & 0xFFFFFFFF == 0xFFFFFFFF:
+            self._inside = call.arguments[1] == 1
+            return False
+        return self._inside
+
+    def around(self, work: Work, sink: EventSink, switch: Cancellation) -> object:
+        """Make the call between the marks."""
+        self._make(1)
+        try:
+            return Counted(value=work(sink, switch), seen=0)
+        finally:
+            self._make(2)
+
+    def _make(self, which: int) -> None:
+        with suppress(OSError):
+            os.ftruncate(-1, which)
 
 
 def on_disk(scene: Scene, call: Call) -> bool:
@@ -157,6 +197,21 @@ def temporary(scene: Scene, call: Call) -> bool:
     """Whether a call goes to a temporary file."""
     target = call.target()
     return target is not None and scene.is_temporary(target)
+
+
+def anywhere(scene: Scene, call: Call) -> bool:
+    """Say yes to every call."""
+    return True
+
+
+def facts(scene: Scene, call: Call) -> bool:
+    """Whether a call opens what the library looks at: disks, files of the scene, and what the kernel tells."""
+    target = call.target()
+    if target is None:
+        return False
+    if call.name == "openat" and (text := call.path()) is not None and text.startswith(("/proc/", "/sys/", "/dev/")):
+        return True
+    return anywhere_of_ours(scene, call)
 
 
 def full_temporary(scene: Scene, call: Call) -> bool:
@@ -362,7 +417,34 @@ FOLDER_FAULTS: tuple[Fault, ...] = tuple(
 )
 """What the file system of a folder does that the caller names."""
 
+MACHINE_FAULTS: tuple[Fault, ...] = (
+    *(
+        SystemCallFault(name=f"{effect} of an open", calls=OPENS, where=facts, effect=effect, bounded=True)
+        for effect in (Effect.EMFILE, Effect.EIO)
+    ),
+    *(
+        SystemCallFault(name=f"{effect} of a mount", calls=MOUNTS, where=anywhere, effect=effect, bounded=True)
+        for effect in (Effect.ENOMEM, Effect.EIO)
+    ),
+    SystemCallFault(name="ENOLCK of a lock", calls=LOCKS, where=anywhere, effect=Effect.ENOLCK, bounded=True),
+)
+"""What the kernel answers for want of descriptors or memory."""
+
 PROGRAM_FAULTS: tuple[Fault, ...] = tuple(ProgramFault(ill=ill) for ill in Ill)
+
+
+def _ours_or_a_mount(scene: Scene, call: Call) -> bool:
+    return call.name in MOUNTS or anywhere_of_ours(scene, call)
+
+
+KILL_ANYWHERE: Final[Fault] = SystemCallFault(
+    name="kill -9 at any call",
+    calls=WRITES | FLUSHES | PLACES | READS | MOUNTS,
+    where=_ours_or_a_mount,
+    effect=Effect.KILL,
+    bounded=True,
+)
+"""For calls that write little, or nothing."""
 
 OTHER_FAULTS: tuple[Fault, ...] = (
     SystemCallFault(
@@ -384,5 +466,12 @@ OTHER_FAULTS: tuple[Fault, ...] = (
     ClockJumps(days=-400),
 )
 
-COMMON_FAULTS: tuple[Fault, ...] = (*DISK_FAULTS, *FOLDER_FAULTS, *PROGRAM_FAULTS, *OTHER_FAULTS)
+COMMON_FAULTS: tuple[Fault, ...] = (
+    *DISK_FAULTS,
+    *FOLDER_FAULTS,
+    *MACHINE_FAULTS,
+    KILL_ANYWHERE,
+    *PROGRAM_FAULTS,
+    *OTHER_FAULTS,
+)
 """All of these: their places in a work are counted in one run."""

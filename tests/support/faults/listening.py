@@ -54,6 +54,9 @@ NUMBERS: Final = {
     "execve": 59,
     "mount": 165,
     "umount2": 166,
+    "fsopen": 430,
+    "fsconfig": 431,
+    "fsmount": 432,
     "openat2": 437,
 }
 """The calls that can be listened to, by their numbers on x86_64 (arch/x86/entry/syscalls/syscall_64.tbl)."""

@@ -47,9 +47,14 @@ class Scene:
     """What may be left in the folder of temporary files."""
 
     def on_disk(self, target: Path) -> bool:
-        """Whether a descriptor leads to one of the disks, to a partition of it, or to a file in one of those."""
+        """Whether a descriptor leads to one of the disks, to a partition of it, or to a file in one of those.
+
+        A path may lead to a file that is only about to be there.
+        """
         try:
             status = target.stat()
+        except FileNotFoundError:
+            return target.parent != target and self.on_disk(target.parent)
         except OSError:
             return False
         number = status.st_rdev if stat.S_ISBLK(status.st_mode) else status.st_dev

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import pickle
 import signal
@@ -136,6 +137,8 @@ def _work(line: socket.socket, work: Work, inside: Inside, calls: frozenset[str]
     """Be the worker, and never return."""
     status = 1
     try:
+        # What the parent had is not looked through for leaks of ours: that would take most of a try's time.
+        gc.freeze()
         # The alarm of pytest's plugin is the parent's, and so are its handlers.
         signal.setitimer(signal.ITIMER_REAL, 0)
         for number in (signal.SIGALRM, signal.SIGINT, signal.SIGTERM):
