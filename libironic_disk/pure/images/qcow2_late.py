@@ -50,6 +50,7 @@ class Late:
         Raises:
             ImageRefused: something else is there.
             ImageDamaged: the file has less than that, or it can't be unpacked.
+            ImageOrderUnsupported: what has to be kept has no room.
         """
         if extent.kind is not Kind.COMPRESSED:
             first = extent.start >> self._bits
@@ -162,6 +163,8 @@ class Late:
         if not self._stash.complete:
             self._stash.cover(extent.start, extent.start + taken)
         yield Raw(guest_offset=extent.guest, data=memoryview(data))
+        # What is explained of a cluster takes memory too, and a table explains as much as its author likes.
+        yield from self._stash.overflow()
 
     def _payload(self, extent: Extent) -> Generator[Event, None, bytes]:
         size = self._header.cluster_size

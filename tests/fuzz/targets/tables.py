@@ -23,7 +23,7 @@ _MOST_READS = 2 * 600
 _MOST_BYTES = 8 * MIB
 _ONE_IN = 6
 _LARGEST_FILE = 1 << 42
-_UNUSED = str(UUID(int=0))
+_UNUSED = {str(UUID(int=0)), "0x00"}
 # Of the others sfdisk says nothing.
 _NAMED_BITS = 7 | 0xFFFF << 48
 
@@ -100,7 +100,7 @@ class _Tables(OfDisks):
             for part in found.partitions
         }
         # It lists what is left of unused entries too.
-        used = [part for part in seen.partitions if part.type_id != _UNUSED]
+        used = [part for part in seen.partitions if part.type_id not in _UNUSED]
         assert ours == {(part.start, part.size, part.type_id, part.bootable, part.attributes) for part in used}
         if found.kind is TableKind.GPT:
             assert {(part.number, part.uuid) for part in found.partitions} == {

@@ -122,6 +122,16 @@ def test_every_layout_in_every_mode_is_what_qemu_reads(tmp_path: Path, raw: Path
         assert mode.metadata is MetadataAccess.NEVER or not decoded.spilled
 
 
+@pytest.mark.parametrize("budget", range(0, 4800, 160))
+@pytest.mark.parametrize("seed", [10, 19])
+def test_what_tables_explain_of_clusters_that_are_kept_is_within_the_budget(seed: int, budget: int) -> None:
+    """Found by fuzzing: ten compressed clusters may end and begin within one, and each was noted down."""
+    built = build(Shape(cluster_bits=9), [Kind.COMPRESSED] * 60, Random(seed))
+    decoded = decode(built.file, Mode(spill=True, budget=budget), [512] * (len(built.file) // 512))
+    assert decoded.guest == built.disk
+    assert decoded.most_stashed <= budget
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_what_comes_before_its_table_may_wait_on_the_disk_itself(tmp_path: Path, raw: Path, layout: str) -> None:
     image, oracle = tmp_path / "image.qcow2", tmp_path / "oracle.raw"
