@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import stat
 from pathlib import Path
 from typing import Final
 
@@ -33,12 +34,11 @@ def read(path: Path | str) -> BootInfo:
     """Read a document from a file.
 
     Raises:
-        PathFailed: it can't be read, or has more than 16 MiB.
+        PathFailed: it can't be read, is no regular file, or has more than 16 MiB.
         DocumentInvalid: it isn't one; with every defect.
     """
     try:
-        with Path(path).open("rb") as file:
-            data = file.read(_LIMIT + 1)
+        data = _read(path)
     except (OSError, ValueError) as error:
         raise _failed(path, error) from error
     if len(data) > _LIMIT:
@@ -64,6 +64,17 @@ def write(info: BootInfo, path: Path | str) -> None:
     except (OSError, ValueError) as error:
         # ValueError is Python's own answer to a path with a NUL in it.
         raise _failed(path, error) from error
+
+
+def _read(path: Path | str) -> bytes:
+    """Read a regular file, and one byte more than it may have."""
+    # Directories for everybody's files hold other things too: a pipe would be waited for, a device act on being opened.
+    if stat.S_ISREG(os.stat(path).st_mode):
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as file:
+            if stat.S_ISREG(os.fstat(descriptor).st_mode):
+                return file.read(_LIMIT + 1)
+    raise PathFailed(tree="this machine", path=str(path), reason="it is not a regular file")
 
 
 def _replace(path: Path, content: bytes) -> None:

@@ -208,14 +208,13 @@ def _raw(source: object, most: int, policy: HttpPolicy, cancel: Cancellation | N
 def _read_file(path: Path, most: int) -> bytes:
     """Read a regular file, at most ``most`` + 1 bytes: a pipe or a device might never end."""
     try:
-        # Without O_NONBLOCK the opening of a pipe waits for somebody to write to it.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-        try:
-            if stat.S_ISREG(os.fstat(descriptor).st_mode):
-                with os.fdopen(descriptor, "rb", closefd=False) as file:
+        # Opening a device already acts on it.
+        if stat.S_ISREG(os.stat(path).st_mode):
+            # Without O_NONBLOCK the opening of a pipe that is there by now waits for somebody to write to it.
+            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+            with os.fdopen(descriptor, "rb") as file:
+                if stat.S_ISREG(os.fstat(descriptor).st_mode):
                     return file.read(most + 1)
-        finally:
-            os.close(descriptor)
     except OSError as error:
         raise SourceFailed(source=str(path), reason=error.strerror or type(error).__name__) from error
     raise ConfigDriveInvalid(reason=f"{path} is not a regular file")

@@ -125,6 +125,10 @@ class DirectoryPublisher:
         """Put a link in place if the server could read it; tell whether it is there."""
         try:
             status = source.stat()
+        except (OSError, ValueError) as error:
+            # ValueError is Python's own answer to a path with a NUL in it.
+            raise _failed(source, error) from error
+        try:
             if stat.S_ISBLK(status.st_mode):
                 return False
             # A pipe might never be opened.
@@ -205,7 +209,7 @@ class DirectoryPublisher:
         """Remove what was being written when its process ended: nobody holds it."""
         for left in self._directory.glob(f"{_UNFINISHED}*"):
             with suppress(FileNotFoundError, BlockingIOError):
-                descriptor = os.open(left, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+                descriptor = os.open(left, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
                 try:
                     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     left.unlink(missing_ok=True)
@@ -233,5 +237,6 @@ def _write(content: Readable, descriptor: int) -> None:
             piece = piece[written:]
 
 
-def _failed(source: Path, error: OSError) -> SourceFailed:
-    return SourceFailed(source=str(source), reason=error.strerror or str(error))
+def _failed(source: Path, error: OSError | ValueError) -> SourceFailed:
+    reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+    return SourceFailed(source=str(source), reason=reason)

@@ -5,10 +5,12 @@ Each opening of such a file is a holder of its own, in whichever thread it was.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
+import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -22,7 +24,7 @@ def held(path: Path) -> Iterator[None]:
     Raises:
         OSError: the file can't be made.
     """
-    descriptor = os.open(path, _OPEN, 0o600)
+    descriptor = os.open(path, _OPEN | os.O_NOFOLLOW, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
@@ -40,9 +42,11 @@ def attempted(name: str | Path, *, directory: int | None = None) -> tuple[int, b
         directory: a descriptor that the name is looked up from.
 
     Raises:
-        OSError: the file can't be made.
+        OSError: the file can't be made, or what has its name is something else.
     """
     while True:
+        with suppress(FileNotFoundError):
+            _require_file(os.stat(name, dir_fd=directory, follow_symlinks=False))
         descriptor = os.open(name, _OPEN | os.O_NOFOLLOW, 0o600, dir_fd=directory)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -52,6 +56,12 @@ def attempted(name: str | Path, *, directory: int | None = None) -> tuple[int, b
             return descriptor, True
         # Whoever had it has removed it after we opened it, and somebody else may have made a new one.
         os.close(descriptor)
+
+
+def _require_file(found: os.stat_result) -> None:
+    """Refuse what isn't a plain file: opening a device already acts on it, and a pipe has nothing written to it."""
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EEXIST, "what has the name of a lock is no plain file")
 
 
 def _is_still(descriptor: int, name: str | Path, directory: int | None) -> bool:

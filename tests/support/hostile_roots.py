@@ -18,6 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from libironic_disk.units import GIB, MIB
+from tests.support.hostile_programs import OBEYED, PROGRAMS
 
 SECRET: Final = b"a secret of the machine that deploys, which is nobody's business"
 UUID: Final = "aaaaaaaa-0000-4000-8000-000000000001"
@@ -65,26 +66,6 @@ HARD: Final = (
 )
 _DIRECTORIES: Final = frozenset(
     {"boot", "boot/grub", "boot/grub2", "boot/grub/i386-pc", "boot/loader", "boot/loader/entries", "etc", "srv"}
-)
-# What a careless library would run, in the image's own words or with its root as the directory to start in.
-PROGRAMS: Final = (
-    *("usr/sbin/grub-install", "usr/sbin/grub-mkconfig", "usr/sbin/update-grub", "usr/sbin/grub-probe"),
-    *("usr/bin/grub-mkimage", "usr/bin/grub-fstest", "usr/bin/grub-script-check", "usr/bin/os-prober", "usr/bin/mount"),
-    *(
-        "usr/sbin/ldconfig",
-        "usr/sbin/mkinitrd",
-        "usr/sbin/update-initramfs",
-        "usr/bin/dracut",
-        "usr/bin/kernel-install",
-    ),
-    *(
-        "usr/lib/os-probes/mounted/90linux-distro",
-        "usr/lib/os-prober/newns",
-        "usr/bin/sh",
-        "usr/bin/grep",
-        "usr/bin/ls",
-    ),
-    *("etc/grub.d/00_header", "etc/grub.d/30_os-prober", "etc/kernel/postinst.d/zz-own", "usr/bin/setpriv", "init"),
 )
 
 
@@ -263,13 +244,24 @@ def tree(folder: Path, outside: Outside, places: Iterable[str], hostility: str) 
     for path in PROGRAMS:
         if not any(path.startswith(f"{each}/") for each in hostile):
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
-            (folder / path).write_text(f"#!/bin/sh\necho ran {path} >>{outside.folder}/marks\n")
+            (folder / path).write_text(f"#!/bin/sh\n{_mark(outside)} {path}\n")
             (folder / path).chmod(0o6755)
+    for path, text in OBEYED.items():
+        if not any(path == each or path.startswith(f"{each}/") for each in hostile):
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).write_text(text.format(mark=_mark(outside), outside=outside.folder))
+    for name in ("bin", "sbin", "lib64"):
+        (folder / name).symlink_to(f"usr/{name}")
     # Who is inside of another hostile place isn't there.
     for place in hostile:
         (folder / place).parent.mkdir(parents=True, exist_ok=True)
         HOSTILITIES[hostility](folder / place, place, outside)
     return folder
+
+
+def _mark(outside: Outside) -> str:
+    """Return the command that everything of an image is, which says outside that it was run."""
+    return f"touch {outside.folder}/marks"
 
 
 def outermost(places: Iterable[str]) -> tuple[str, ...]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +14,7 @@ from typing import Any
 from libironic_disk.machine import process
 from libironic_disk.units import MIB
 from tests.support import hostile_roots, inside
-from tests.support.disks import LoopDisk
+from tests.support.disks import LoopDisk, attach
 from tests.support.hostile_roots import Outside
 from tests.support.tracing import Call, Done, Worker
 
@@ -31,10 +34,16 @@ _SYSTEM = re.compile(
     r"/(usr|bin|sbin|lib\w*|proc|sys|dev|etc/(ld\.so|localtime|mtab|mke2fs\.conf|passwd|group|nsswitch|blkid|mtools|lvm)"
     r"|var/lib/os-prober|run/(udev|lock|blkid|mount|lvm)|target|root|tmp|var|null|libironic_disk-mark)\b.*|/|"
 )
+# In which a program of the machine is looked for.
+_PATH = [f"{each}/" for each in os.environ["PATH"].split(":") if each.startswith("/")]
+_PROGRAMS = ("/usr/", "/bin/", "/sbin/", *_PATH, sys.executable)
 # Where a path that is one name in an open directory is no way out: it isn't followed, or was made a moment ago.
 _UNFOLLOWED = frozenset(
     {"mkdirat", "mknodat", "unlinkat", "renameat", "renameat2", "linkat", "symlinkat", "readlinkat", "fchmodat"}
 )
+
+# What follows a link unless it is told not to.
+_LOOKING = frozenset({"newfstatat", "statx", "faccessat", "faccessat2", "fchownat", "utimensat"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +54,21 @@ class Bench:
     outside: Outside
     disk: LoopDisk
     worker: Worker
+
+    @classmethod
+    @contextmanager
+    def made(cls, folder: Path) -> Iterator[Bench]:
+        """Make one in an empty folder, and take it away."""
+        disk, temporary = folder / "a-disk-of-the-machine", folder / "temporary"
+        temporary.mkdir()
+        disk.write_bytes(hostile_roots.SECRET.ljust(MIB, b"\n"))
+        with attach(disk, 512) as device:
+            outside = Outside.made(folder / "outside", os.stat(device.node).st_rdev)
+            worker = Worker("tests.support.hostile_worker", folder, TMPDIR=str(temporary), PYTHONDONTWRITEBYTECODE="1")
+            try:
+                yield cls(folder=folder, outside=outside, disk=device, worker=worker)
+            finally:
+                worker.close()
 
     def work(
         self, node: str, works: Mapping[str, Mapping[str, object]], *, looks_at_disks: bool = False
@@ -58,11 +82,12 @@ class Bench:
         """
         before, disk = self.outside.state(), self.disk.digest()
         done = self.worker.work(node=node, works=works, deadline=2 * SECONDS)
-        outside = (str(self.outside.folder),) if looks_at_disks else (str(self.outside.folder), self.disk.node)
-        problems = [*_followed(done, self, outside), *_started(done), *_left(done)]
+        problems = [*_followed(done, self, looks_at_disks=looks_at_disks), *_started(done), *_left(done)]
+        # The worst first.
+        problems.sort(key=lambda each: not each.startswith("outside"))
         assert problems == [], "\n".join(problems[:20])
-        assert self.outside.state() == before
-        assert self.disk.digest() == disk
+        assert self.outside.state() == before, "something outside was changed"
+        assert self.disk.digest() == disk, "a disk of the machine was written to"
         return done.answer
 
 
@@ -79,12 +104,16 @@ def _left(done: Done) -> Iterator[str]:
         yield f"it took {done.seconds} s"
 
 
-def _followed(done: Done, bench: Bench, outside: Sequence[str]) -> Iterator[str]:
+def _followed(done: Done, bench: Bench, *, looks_at_disks: bool) -> Iterator[str]:
     """Yield what was opened or changed outside, or by a name from an image in a way that a link leads out of."""
     own = (str(bench.folder), str(Path.cwd()), str(Path(process.__file__).parents[2]))
+    outside = (str(bench.outside.folder),) if looks_at_disks else (str(bench.outside.folder), bench.disk.node)
     for call in done.calls:
         if any(each in text for each in outside for text in (*_asked(call), call.opened)):
             yield f"outside: {call}"
+        elif call.device and "O_PATH" not in call.arguments and not call.opened.startswith("/dev/"):
+            # Whatever its name is, it is that of a device, which an image made.
+            yield f"a device of an image: {call}"
         elif call.name in {"connect", "bind", "sendto", "ptrace", "process_vm_writev", "init_module", "bpf"}:
             # A daemon that knows users' names, and one that keeps a log, are asked for and aren't there.
             if call.succeeded:
@@ -94,6 +123,8 @@ def _followed(done: Done, bench: Bench, outside: Sequence[str]) -> Iterator[str]
                 yield f"not held in the root: {call}"
         elif call.name in {"open", "openat", "creat"} and call.opened and not _is_known(call, own):
             yield f"by a name: {call}"
+        elif call.name in _LOOKING and call.succeeded and not _is_looking_known(call, own):
+            yield f"looked behind a link: {call}"
 
 
 def _asked(call: Call) -> tuple[str, ...]:
@@ -124,16 +155,30 @@ def _is_known(call: Call, own: tuple[str, ...]) -> bool:
     )
 
 
+def _is_looking_known(call: Call, own: tuple[str, ...]) -> bool:
+    path = call.paths[0] if call.paths else ""
+    # Without a path it is an open file's. What has a whole path is no image's: images have no place among ours.
+    is_one = path == "" or path.startswith("/") or "AT_SYMLINK_NOFOLLOW" in call.arguments
+    return is_one or call.directory.startswith((*own, "/proc", "/sys", "/usr", "/dev"))
+
+
 def _started(done: Done) -> Iterator[str]:
-    """Yield programs that aren't this machine's own, or not those of the gateway."""
+    """Yield programs that aren't this machine's own, or not those of the gateway, started or only tried.
+
+    Behind a chroot a path says nothing of whose program it is. But those of an image are on a file system without
+    programs, or are scripts whose shell is another one of them: the kernel refuses both, and not because they aren't
+    there.
+    """
     known = _HELPERS | process.PACKAGES.keys()
     for call in done.calls:
-        if call.name not in {"execve", "execveat"} or not call.succeeded:
+        if call.name not in {"execve", "execveat"}:
             continue
         path = call.paths[0]
-        is_python = "/bin/python" in path
-        if Path(path).name not in known or not (path.startswith(("/usr/", "/bin/", "/sbin/")) or is_python):
+        is_known = Path(path).name in known or not call.succeeded
+        if call.name == "execveat" or not path.startswith(_PROGRAMS) or not is_known:
             yield f"started: {call}"
+        elif not call.succeeded and "ENOENT" not in call.result:
+            yield f"tried to start: {call}"
 
 
 def secrets_on(file: Path) -> bool:

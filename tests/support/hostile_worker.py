@@ -34,7 +34,7 @@ from libironic_disk.pure.roles import Architecture, Firmware
 from libironic_disk.pure.tables.model import TableKind
 from libironic_disk.request import DeployRequest, FirmwareEntry
 from libironic_disk.units import KIB, MIB
-from tests.support import inside
+from tests.support import hostile_careless, hostile_files, inside
 from tests.support.hostile_roots import OLD_UUID, UUID
 
 _PLACE = Place(filesystem=FileSystem.EXT4, uuid=UUID)
@@ -175,12 +175,26 @@ def switch(node: str, roots: Iterable[str], to: str) -> object:
     return {"problems": problems, "entries": [] if "list" in problems else [e.id for e in switching.list_entries(node)]}
 
 
+def read_carelessly(node: str) -> object:
+    """Read as :func:`read` does, with one safeguard taken out."""
+    return hostile_careless.resolve_plainly(node, read)
+
+
+def set_up_carelessly(node: str) -> object:
+    """Set up as :func:`set_up` does, with one safeguard taken out."""
+    return hostile_careless.resolve_plainly(node, set_up)
+
+
 WORK: Mapping[str, Callable[..., object]] = {
-    function.__name__: function
-    for function in (
-        *(read, check, set_up, set_up_walking, install_grub, probe, find_loaders, unpack),
-        *(deploy_partition, deploy_whole_disk, deploy_several, switch),
-    )
+    **hostile_careless.CARELESS,
+    **hostile_files.FILES,
+    **{
+        function.__name__: function
+        for function in (
+            *(read, check, set_up, set_up_walking, install_grub, probe, find_loaders, unpack),
+            *(deploy_partition, deploy_whole_disk, deploy_several, switch, read_carelessly, set_up_carelessly),
+        )
+    },
 }
 
 
@@ -198,8 +212,10 @@ def _leaks(before: set[str], node: str) -> list[str]:
     left += [f"thread {each.name}" for each in threading.enumerate() if each is not threading.main_thread()]
     left += [f"process {each}" for each in Path("/proc/self/task", str(os.getpid()), "children").read_text().split()]
     mounts = Path("/proc/self/mountinfo").read_text(errors="replace").splitlines()
-    left += [f"mount {row}" for row in mounts if f" {node} " in row or f" {node}p" in row]
+    left += [f"mount {row}" for row in mounts if node and (f" {node} " in row or f" {node}p" in row)]
     left += [f"file {each}" for each in Path(tempfile.gettempdir()).iterdir()]
+    if not node:
+        return left
     try:
         os.close(os.open(node, os.O_RDONLY | os.O_EXCL))
     except OSError as error:

@@ -24,6 +24,7 @@ _RESUMED = re.compile(r"<\.\.\. \w+ resumed>(?P<rest>.*)", re.DOTALL)
 _CALL = re.compile(r"(?P<name>\w+)\((?P<arguments>.*)\) += (?P<result>.*)", re.DOTALL)
 _STRING = re.compile(r'"((?:[^"\\]|\\.)*)"')
 _DIRECTORY = re.compile(r"(?:AT_FDCWD|\d+)<((?:[^>\\]|\\.)*)>")
+_OPENED = re.compile(r"\d+<((?:[^<>\\]|\\.)*)(?:<((?:block|char) \d+:\d+)>)?>(?:\(deleted\))?")
 MARK = "/libironic_disk-mark"
 
 
@@ -54,8 +55,14 @@ class Call:
     @property
     def opened(self) -> str:
         """What was really opened, behind all links; empty if nothing was."""
-        match = re.fullmatch(r"\d+<((?:[^>\\]|\\.)*)>(?:\(deleted\))?", self.result)
+        match = _OPENED.fullmatch(self.result)
         return match[1] if match else ""
+
+    @property
+    def device(self) -> str:
+        """Which device was opened, such as ``block 7:0``; empty if none was."""
+        match = _OPENED.fullmatch(self.result)
+        return match[2] or "" if match else ""
 
     def __str__(self) -> str:
         return f"{self.name}({self.arguments}) = {self.result}"
@@ -88,7 +95,8 @@ class Worker:
 
     def __init__(self, module: str, folder: Path, **environment: str) -> None:
         self._log = folder / f"{module}.strace"
-        how = ["-f", "-qq", "--seccomp-bpf", "-y", "-s", "4096", "-e", f"trace={_TRACED}", "-e", "signal=none"]
+        how = ["-f", "-qq", "--seccomp-bpf", "--decode-fds=path,dev", "-s", "4096"]
+        how += ["-e", f"trace={_TRACED}", "-e", "signal=none"]
         argv = ["unshare", "--mount", "sh", "-c", _NOTHING_ELSE_CAN_BE_WRITTEN, "sh"]
         argv += ["strace", *how, "-o", str(self._log), "--", sys.executable, "-m", module]
         self._errors = (folder / f"{module}.errors").open("w+")

@@ -116,9 +116,18 @@ def test_a_path_that_can_not_be_read_is_told(name: str, tmp_path: Path) -> None:
         bootinfo.read(tmp_path / name)
 
 
-def test_a_file_without_an_end_is_not_read_to_its_end() -> None:
-    with pytest.raises(PathFailed, match=r"/dev/zero .* more than 16777216 bytes"):
-        bootinfo.read("/dev/zero")
+def test_what_may_have_no_end_is_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in ("/dev/zero", str(tmp_path / "pipe"), str(tmp_path)):
+        with pytest.raises(PathFailed, match=rf"{path} .* it is not a regular file"):
+            bootinfo.read(path)
+
+
+def test_a_large_file_is_not_read_to_its_end(tmp_path: Path) -> None:
+    with (tmp_path / "hole").open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(PathFailed, match=r"more than 16777216 bytes"):
+        bootinfo.read(tmp_path / "hole")
 
 
 def test_what_is_no_utf8_is_no_document(tmp_path: Path) -> None:

@@ -39,15 +39,15 @@ class OpenFile:
     def __init__(self, path: Path | str) -> None:
         self.name: Final = os.fspath(path)
         try:
+            # Opening a device of another kind already acts on it.
+            self._require_kind(os.stat(self.name))
             self._descriptor = os.open(self.name, _FLAGS)
         except (OSError, ValueError) as error:
             # ValueError is Python's own answer to a path with a NUL in it.
             raise self._failed(error) from error
         try:
             status = os.fstat(self._descriptor)
-            self._regular = stat.S_ISREG(status.st_mode)
-            if not self._regular and not stat.S_ISBLK(status.st_mode):
-                raise SourceFailed(source=self.name, reason="it is neither a plain file nor a block device")
+            self._regular = self._require_kind(status)
             self.size: Final = status.st_size if self._regular else os.lseek(self._descriptor, 0, os.SEEK_END)
             self._changed = status.st_mtime_ns
         except BaseException:
@@ -124,6 +124,14 @@ class OpenFile:
     def part(self, offset: int, size: int) -> Sequence[Part]:
         """Return where a run of bytes is: here."""
         return (Part(self, offset, size),)
+
+    def _require_kind(self, status: os.stat_result) -> bool:
+        """Refuse what is no such file, and tell whether it is a plain one."""
+        if stat.S_ISREG(status.st_mode):
+            return True
+        if not stat.S_ISBLK(status.st_mode):
+            raise SourceFailed(source=self.name, reason="it is neither a plain file nor a block device")
+        return False
 
     def _failed(self, error: OSError | ValueError, offset: int | None = None) -> SourceFailed:
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error)

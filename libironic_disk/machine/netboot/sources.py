@@ -38,9 +38,15 @@ def see(path: PurePath) -> SeenFile:
         InvalidParameterValue: it isn't there, is no regular file, can't be read, or is empty.
     """
     try:
-        descriptor = os.open(path, _READ)
-    except OSError as error:
-        raise InvalidParameterValue(problems=(f"{path}: {error.strerror}",)) from error
+        # Opening a device already acts on it: one rewinds a tape, another begins to count down to a reset.
+        is_regular = stat.S_ISREG(os.stat(path).st_mode)
+        descriptor = os.open(path, _READ) if is_regular else None
+    except (OSError, ValueError) as error:
+        # ValueError is Python's own answer to a path with a NUL in it.
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        raise InvalidParameterValue(problems=(f"{path}: {reason}",)) from error
+    if descriptor is None:
+        raise InvalidParameterValue(problems=(f"{path} is no regular file",))
     try:
         found = os.fstat(descriptor)
     finally:
@@ -111,16 +117,20 @@ def collect(root: PublishedRoot) -> None:
     """Remove from the store what nobody publishes any more. The caller holds the lock of the whole root."""
     for name in root.names(STORE):
         path = f"{STORE}/{name}"
+        found = root.look(path)
+        if found is None or not stat.S_ISREG(found.st_mode):
+            # Nothing of ours: opening a device already acts on it.
+            continue
         if name.startswith("."):
             _remove_abandoned(root, path)
-        elif (found := root.look(path)) and found.st_nlink == 1:
+        elif found.st_nlink == 1:
             root.remove(path)
 
 
 def _remove_abandoned(root: PublishedRoot, path: str) -> None:
     with root.parent(path) as (directory, name):
         try:
-            descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+            descriptor = os.open(name, _READ | os.O_NOFOLLOW, dir_fd=directory)
         except OSError:
             return
         try:

@@ -78,7 +78,9 @@ class Menu:
 
 def title(text: str) -> str:
     """Return what can be shown of a text from outside: one line, no control characters, of bounded length."""
-    return "".join(c if c.isprintable() else " " for c in text).strip()[:_KEPT_IN_TITLES]
+    shown = "".join(c if c.isprintable() else " " for c in text).strip()
+    # Where it is cut there may be blanks again, and whoever shows it once more would call it something else.
+    return shown[:_KEPT_IN_TITLES].rstrip()
 
 
 def early_config(root_uuid: str, *, volume: str = "") -> str:

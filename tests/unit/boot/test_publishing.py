@@ -132,7 +132,11 @@ def test_what_fails_leaves_what_was_there(root: Path, content: Failing) -> None:
     assert (root / "a.iso").read_bytes() == b"before"
 
 
-@pytest.mark.parametrize("make", [lambda path: None, lambda path: path.mkdir(), os.mkfifo], ids=["none", "dir", "fifo"])
+@pytest.mark.parametrize(
+    "make",
+    [lambda path: None, lambda path: path.mkdir(), os.mkfifo, lambda path: path.symlink_to(path)],
+    ids=["none", "dir", "fifo", "loop"],
+)
 def test_what_is_no_file_is_refused(root: Path, tmp_path: Path, make: object) -> None:
     assert callable(make)
     make(tmp_path / "x.iso")

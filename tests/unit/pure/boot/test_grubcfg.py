@@ -101,6 +101,7 @@ def test_refuses_a_menu_that_would_boot_another_entry(ids: tuple[str, ...], defa
 def test_titles_are_one_short_line() -> None:
     assert title("  Debian\n\x1b[31m12\0 ") == "Debian  [31m12"
     assert len(title("x" * 1000)) == 120
+    assert title(f"Debian{' ' * 200}12") == "Debian"
 
 
 def test_early_config_looks_on_a_volume_first() -> None:
