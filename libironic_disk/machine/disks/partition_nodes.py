@@ -171,6 +171,16 @@ def kept(disk: BlockNode, nodes: Iterable[str]) -> Iterator[None]:
         yield
 
 
+def flush(node: str) -> None:
+    """Wait until the disk has everything that was written to a partition.
+
+    Raises:
+        DeviceFailed: a write that had seemed to succeed was lost.
+    """
+    with disk_io.opened(node, os.O_RDONLY) as fd:
+        disk_io.flush(fd, node)
+
+
 def wait_for(disk: BlockNode, wanted: Sequence[tuple[int, ByteRange]], *, timeout: float) -> dict[int, str]:
     """Wait until each partition is there with its own number, start and size, and return their nodes by number.
 

@@ -130,6 +130,9 @@ def filling(plan: Plan, disk: HeldDisk, *, sink: EventSink, cancel: Cancellation
         def finish(head: Sequence[Extent]) -> None:
             cancel.check("the last check before the table is written")
             with phase(sink, Phase.COMMIT, plan.device):
+                # Whoever filled a partition may not have waited, and a flush of the disk hears nothing of its writes.
+                for node in nodes.values():
+                    partition_nodes.flush(node)
                 committing.commit(disk.fd, disk.node, plan, head)
                 progress.state = DiskState.FINISHED
 

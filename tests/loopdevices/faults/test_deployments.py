@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from libironic_disk.pure.roles import Firmware
@@ -15,13 +17,16 @@ pytestmark = [pytest.mark.loopdevice, pytest.mark.timeout(3600)]
 FAULTS = (*DISK_FAULTS, *PROGRAM_FAULTS, *OTHER_FAULTS)
 
 
-@pytest.fixture(scope="module", params=["whole", "bios", "uefi"])
+def make(kind: str, folder: Path) -> Work:
+    if kind == "whole":
+        return deployments.whole_disk_image(folder)
+    return deployments.partition_image(folder, Firmware(kind))
+
+
+@pytest.fixture(scope="module", params=["whole"])
 def work(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Work:
     """Each kind of deployment, with what it needs."""
-    folder = tmp_path_factory.mktemp("work")
-    if request.param == "whole":
-        return deployments.whole_disk_image(folder)
-    return deployments.partition_image(folder, Firmware(request.param))
+    return make(request.param, tmp_path_factory.mktemp("work"))
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)

@@ -299,7 +299,8 @@ class ProgramFault:
             case Ill.MISSING:
                 return isinstance(error, ToolMissing)
             case Ill.HANGS:
-                return isinstance(error, ProgramTimedOut)
+                # A loader that can't read an image in time doesn't start from it; that error names the program.
+                return isinstance(error, ProgramTimedOut) or "took too long" in str(error)
             case Ill.KILLED:
                 return isinstance(error, ProgramFailed) or "kill" in str(error).lower()
             case _:
