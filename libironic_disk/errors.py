@@ -674,6 +674,13 @@ class PathFailed(DiskError):
     path: str
     reason: str
 
+    @classmethod
+    def of(cls, tree: str, path: str, error: OSError) -> PathFailed:
+        """Say what the kernel said of a path, with what was added to that since."""
+        failed = cls(tree=tree, path=path, reason=error.strerror or str(error))
+        failed.aftermath += getattr(error, "__notes__", ())
+        return failed
+
     def _sentence(self) -> str:
         return f"{shown(self.path)} in the file system on {self.tree}: {shown(self.reason)}"
 

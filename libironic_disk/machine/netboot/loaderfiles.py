@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from libironic_disk.errors import LoaderMissing
+from libironic_disk.errors import LoaderMissing, SourceFailed
 from libironic_disk.machine.boot import grub_image
 from libironic_disk.machine.boot.grub_image import Platform
 from libironic_disk.pure.netboot.loaders import GrubImage, InstalledFile
@@ -34,7 +34,8 @@ def read(files: Mapping[str, SharedContent]) -> dict[str, bytes]:
     """Return the contents of every file.
 
     Raises:
-        LoaderMissing: as :func:`check`, and for a file that can't be read.
+        LoaderMissing: as :func:`check`.
+        SourceFailed: a loader's file can't be read.
         ToolMissing: as :func:`check`.
         ProgramError: grub-mkimage failed.
     """
@@ -50,7 +51,9 @@ def _content(content: SharedContent) -> bytes:
             try:
                 with Path(path).open("rb") as file:
                     return file.read(LARGEST)
-            except OSError as error:
+            except FileNotFoundError as error:
                 raise LoaderMissing(path=str(path), package=package) from error
+            except OSError as error:
+                raise SourceFailed(source=str(path), reason=error.strerror or str(error)) from error
         case GrubImage(platform=platform, early_config=early_config):
             return grub_image.network_image(Platform(platform), early_config)

@@ -52,15 +52,10 @@ def apply(directory: Path, plan: RootPlan, loaders: Mapping[str, bytes]) -> None
             _drop(root, before, replace(before.without(plan.purpose), configs=()))
             return
         _check_room(root, plan, loaders)
-        part = _begin(root, plan, before, loaders)
-        try:
+        with _undone(root, before, plan):
+            part = _begin(root, plan, before, loaders)
             _publish_images(root, plan)
-        except DiskError as error:
-            _undo(root, before, plan, error)
-            raise
-        for path, data in plan.configs.items():
-            root.make_directories(path.rpartition("/")[0])
-            root.write(path, data)
+            _publish_configs(root, plan)
         after = replace(
             before.with_part(plan.purpose, part),
             macs=plan.macs,
@@ -82,12 +77,14 @@ def clean_up(directory: Path, node: str, purpose: Purpose) -> None:
         path = _manifest_path(node)
         # Else a crash came before the first manifest had its name, or nothing ever was there.
         if root.look(path) is None and root.look(_temporary(path)) is None:
+            locking.collect(root)
             return
         with _held(root, node, ()) as before:
             if purpose in before.parts:
                 _drop(root, before, before.without(purpose))
             elif not before.parts:
                 root.remove(path)
+        locking.collect(root)
 
 
 @contextmanager
@@ -132,13 +129,37 @@ def _between(before: Manifest, plan: RootPlan, part: Part) -> Manifest:
     )
 
 
-def _undo(root: PublishedRoot, before: Manifest, plan: RootPlan, error: DiskError) -> None:
-    """Take back what was published before an error; no configuration was touched, so what was prepared still is."""
-    part = Part(directories=plan.directories, shared=tuple(plan.shared))
+@contextmanager
+def _undone(root: PublishedRoot, before: Manifest, plan: RootPlan) -> Iterator[None]:
+    """Take back what the block published if it fails, so that what was prepared before still is.
+
+    If that fails too, everything stays that a configuration may name, and the manifest that clean-up goes by.
+    """
+    configs = {path: root.read(path, limit=_LARGEST_MANIFEST) for path in plan.configs}
     try:
-        _drop(root, _between(before, plan, part), before)
-    except DiskError as second:
-        add_aftermath(error, f"and cleaning up failed: {second}")
+        yield
+    except BaseException as first:
+        try:
+            for path, data in configs.items():
+                _put_back(root, path, data)
+            # What it says is ours: a loader of somebody else's stays.
+            _drop(root, _read(root, plan.node) or before, before)
+        except DiskError as second:
+            add_aftermath(first, f"and cleaning up failed: {second}")
+        raise
+
+
+def _put_back(root: PublishedRoot, path: str, data: bytes | None) -> None:
+    if data is None:
+        root.remove(path)
+    elif root.read(path, limit=_LARGEST_MANIFEST) != data:
+        root.write(path, data)
+
+
+def _publish_configs(root: PublishedRoot, plan: RootPlan) -> None:
+    for path, data in plan.configs.items():
+        root.make_directories(path.rpartition("/")[0])
+        root.write(path, data)
 
 
 def _publish_images(root: PublishedRoot, plan: RootPlan) -> None:

@@ -13,12 +13,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, NoReturn
 
-from libironic_disk.errors import InvalidParameterValue, PathFailed
+from libironic_disk.errors import InvalidParameterValue, PathFailed, add_aftermath
 from libironic_disk.machine.trees.rootfs import RootDir
 
 PUBLIC: Final = 0o644
 PRIVATE: Final = 0o600
 _DIRECTORY: Final = 0o755
+_PRIVATE_DIRECTORY: Final = 0o700
 _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -45,6 +46,12 @@ class PublishedRoot:
             except OSError as error:
                 self._fail(path, error)
 
+    @contextmanager
+    def directory(self, path: str) -> Iterator[int]:
+        """Open a directory; what happens while it is open is the caller's to tell."""
+        with self._tree.directory(path, readable=True) as descriptor:
+            yield descriptor
+
     def look(self, path: str) -> os.stat_result | None:
         """Return what is under a path, itself and not what a link leads to; None for nothing."""
         directory, _, _ = path.rpartition("/")
@@ -70,16 +77,18 @@ class PublishedRoot:
         return self._tree.read_file(path, limit=limit)
 
     def make_directories(self, path: str, *, mode: int = _DIRECTORY) -> None:
-        """Make a directory and those above it where they are missing, whatever the umask is."""
+        """Make a directory and those above it where they are missing, on the disk and whatever the umask is."""
         done = ""
         for part in path.split("/"):
             done = f"{done}/{part}" if done else part
             with self.parent(done) as (descriptor, name):
                 try:
-                    os.mkdir(name, mode=0o700, dir_fd=descriptor)
+                    os.mkdir(name, mode=_PRIVATE_DIRECTORY, dir_fd=descriptor)
                 except FileExistsError:
-                    continue
+                    if mode == _PRIVATE_DIRECTORY or not _was_just_made(descriptor, name):
+                        continue
                 os.chmod(name, mode, dir_fd=descriptor)
+                os.fsync(descriptor)
 
     def write(self, path: str, data: bytes, *, mode: int = PUBLIC) -> None:
         """Write a file that has its name only when it is complete and on the disk.
@@ -90,12 +99,13 @@ class PublishedRoot:
             temporary = temporary_name(name)
             with suppress(FileNotFoundError):
                 os.unlink(temporary, dir_fd=descriptor)
-            with os.fdopen(os.open(temporary, _CREATE, 0o600, dir_fd=descriptor), "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fchmod(file.fileno(), mode)
-                os.fsync(file.fileno())
-            os.rename(temporary, name, src_dir_fd=descriptor, dst_dir_fd=descriptor)
+            with removed_on_error(descriptor, temporary):
+                with os.fdopen(os.open(temporary, _CREATE, 0o600, dir_fd=descriptor), "wb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fchmod(file.fileno(), mode)
+                    os.fsync(file.fileno())
+                os.rename(temporary, name, src_dir_fd=descriptor, dst_dir_fd=descriptor)
             os.fsync(descriptor)
 
     def link(self, source: str, path: str) -> None:
@@ -104,9 +114,10 @@ class PublishedRoot:
             temporary = temporary_name(name)
             with suppress(FileNotFoundError):
                 os.unlink(temporary, dir_fd=descriptor)
-            os.link(from_name, temporary, src_dir_fd=from_fd, dst_dir_fd=descriptor, follow_symlinks=False)
-            # Were both names the same file's already, this would do nothing and leave the temporary one.
-            os.rename(temporary, name, src_dir_fd=descriptor, dst_dir_fd=descriptor)
+            with removed_on_error(descriptor, temporary):
+                os.link(from_name, temporary, src_dir_fd=from_fd, dst_dir_fd=descriptor, follow_symlinks=False)
+                # Were both names the same file's already, this would do nothing and leave the temporary one.
+                os.rename(temporary, name, src_dir_fd=descriptor, dst_dir_fd=descriptor)
             with suppress(FileNotFoundError):
                 os.unlink(temporary, dir_fd=descriptor)
             os.fsync(descriptor)
@@ -147,12 +158,44 @@ class PublishedRoot:
         return found.f_bavail * found.f_frsize
 
     def _fail(self, path: str, error: OSError) -> NoReturn:
-        raise PathFailed(tree=self.name, path=path, reason=error.strerror or str(error)) from error
+        raise PathFailed.of(self.name, path, error) from error
 
 
 def temporary_name(name: str) -> str:
     """Return the name that a file has while it is written; it follows from its own, so that clean-up knows it."""
     return f".{name}.new"
+
+
+@contextmanager
+def removed_on_error(directory: int, name: str) -> Iterator[None]:
+    """Remove a file if the block fails; that it can't be removed is added to the error."""
+    try:
+        yield
+    except BaseException as first:
+        try:
+            os.unlink(name, dir_fd=directory)
+        except FileNotFoundError:
+            pass
+        except OSError as second:
+            add_aftermath(first, f"and {name} couldn't be removed: {second.strerror}")
+        raise
+
+
+def _was_just_made(directory: int, name: str) -> bool:
+    """Whether a directory is as it is between its making and its opening to readers: there a crash may have left it."""
+    found = os.stat(name, dir_fd=directory, follow_symlinks=False)
+    is_private = stat.S_ISDIR(found.st_mode) and stat.S_IMODE(found.st_mode) == _PRIVATE_DIRECTORY
+    # Another thread's, which is just being made, gets its mode twice.
+    return is_private and found.st_uid == os.geteuid() and _is_empty(directory, name)
+
+
+def _is_empty(directory: int, name: str) -> bool:
+    descriptor = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+    try:
+        with os.scandir(descriptor) as entries:
+            return next(entries, None) is None
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager

@@ -7,7 +7,6 @@ with one RAM disk need the room of one.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import secrets
@@ -17,7 +16,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import PurePath
 from typing import Final
 
-from libironic_disk.errors import InvalidParameterValue, SourceChanged, SourceFailed
+from libironic_disk.errors import DiskError, InvalidParameterValue, SourceChanged, SourceFailed, add_aftermath
 from libironic_disk.machine.netboot.rootdir import PUBLIC, PublishedRoot
 from libironic_disk.pure.netboot.names import STATE
 from libironic_disk.pure.netboot.planning import SeenFile
@@ -26,9 +25,6 @@ STORE: Final = f"{STATE}/images"
 _PIECE: Final = 16 << 20
 _READ: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _CREATE: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_COPIED_BY_HAND: Final = frozenset(
-    {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF, errno.EPERM}
-)
 
 
 def see(path: PurePath) -> SeenFile:
@@ -87,12 +83,26 @@ def copied(root: PublishedRoot, file: SeenFile) -> Iterator[str]:
             target = _new_file(directory, name)
             stack.callback(os.close, target)
             # Once it has another name, there is nothing to remove.
-            stack.callback(root.remove, path)
-            _copy_bytes(source, target, file.size)
+            stack.enter_context(_gone_afterwards(root, path))
+            _copy_bytes(source, target, file)
             os.fchmod(target, PUBLIC)
             os.fsync(target)
         _check_same(source, file)
         yield path
+
+
+@contextmanager
+def _gone_afterwards(root: PublishedRoot, path: str) -> Iterator[None]:
+    """Remove a file at the end; after an error, that this fails too is added to it."""
+    try:
+        yield
+    except BaseException as first:
+        try:
+            root.remove(path)
+        except DiskError as second:
+            add_aftermath(first, f"and cleaning up failed: {second}")
+        raise
+    root.remove(path)
 
 
 def place(root: PublishedRoot, file: SeenFile, copy: str | None, path: str) -> None:
@@ -153,24 +163,31 @@ def _new_file(directory: int, name: str) -> int:
         os.close(descriptor)
 
 
-def _copy_bytes(source: int, target: int, size: int) -> None:
+def _copy_bytes(source: int, target: int, file: SeenFile) -> None:
     done = 0
     by_kernel = True
-    while done < size:
-        try:
-            if by_kernel:
-                count = os.copy_file_range(source, target, min(_PIECE, size - done), done, done)
-            else:
-                count = os.pwrite(target, os.pread(source, min(_PIECE, size - done), done), done)
-        except OSError as error:
-            if by_kernel and error.errno in _COPIED_BY_HAND:
+    while done < file.size:
+        wanted = min(_PIECE, file.size - done)
+        if by_kernel:
+            try:
+                count = os.copy_file_range(source, target, wanted, done, done)
+            except OSError:
+                # It can't between these two, or one of them fails: by hand it shows which.
                 by_kernel = False
                 continue
-            raise
+        else:
+            count = os.pwrite(target, _read_at(source, file, done, wanted), done)
         if not count:
             # It became shorter: what comes next finds that.
             return
         done += count
+
+
+def _read_at(source: int, file: SeenFile, offset: int, size: int) -> bytes:
+    try:
+        return os.pread(source, size, offset)
+    except OSError as error:
+        raise SourceFailed(source=str(file.path), reason=error.strerror or str(error), offset=offset) from error
 
 
 def _check_same(descriptor: int, file: SeenFile) -> None:

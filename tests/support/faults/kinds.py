@@ -265,7 +265,7 @@ class ProgramFault:
                 finally:
                     del work
 
-        return Put(inside=inside, count=_seen)
+        return Put(inside=inside, count=counted)
 
     @contextmanager
     def _gateway(self, counter: Counter, step: int) -> Iterator[None]:
@@ -315,7 +315,8 @@ class Counted:
     seen: int
 
 
-def _seen(returned: object) -> int:
+def counted(returned: object) -> int:
+    """Return how many places a call that returned has counted."""
     assert isinstance(returned, Counted)
     return returned.seen
 
@@ -341,7 +342,7 @@ class CancelledAtEvent:
 
             return Counted(value=work(told, switch), seen=counter.seen)
 
-        return Put(inside=inside, count=_seen)
+        return Put(inside=inside, count=counted)
 
     def is_right(self, error: BaseException) -> bool:
         """Whether it says that it was cancelled."""
@@ -387,7 +388,7 @@ class ClockJumps:
             ):
                 return Counted(value=work(told, switch), seen=counter.seen)
 
-        return Put(inside=inside, count=_seen)
+        return Put(inside=inside, count=counted)
 
     def is_right(self, error: BaseException) -> bool:
         """No error comes of it."""

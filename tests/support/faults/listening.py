@@ -31,6 +31,8 @@ NUMBERS: Final = {
     "flock": 73,
     "fsync": 74,
     "fdatasync": 75,
+    "fchmod": 91,
+    "fchmodat": 268,
     "ftruncate": 77,
     "rename": 82,
     "mkdir": 83,
@@ -52,6 +54,8 @@ NUMBERS: Final = {
     "preadv2": 327,
     "pwritev2": 328,
     "execve": 59,
+    "socket": 41,
+    "pipe2": 293,
     "mount": 165,
     "umount2": 166,
     "fsopen": 430,
@@ -61,6 +65,7 @@ NUMBERS: Final = {
 }
 """The calls that can be listened to, by their numbers on x86_64 (arch/x86/entry/syscalls/syscall_64.tbl)."""
 
+_NAMELESS: Final = frozenset({"socket", "pipe2"})
 _NAMES: Final = {number: name for name, number in NUMBERS.items()}
 _SECCOMP: Final = 317
 _SET_MODE_FILTER: Final = 1
@@ -79,6 +84,7 @@ _PATHS: Final[dict[str, tuple[int, int | None]]] = {
     "openat2": (1, 0),
     "mkdir": (0, None),
     "mkdirat": (1, 0),
+    "fchmodat": (1, 0),
     "unlink": (0, None),
     "unlinkat": (1, 0),
     "rename": (1, None),
@@ -104,6 +110,8 @@ class Call:
 
     def target(self) -> Path | None:
         """Return the way to what the call is about, as seen through /proc of its thread; None if there is none."""
+        if self.name in _NAMELESS:
+            return None
         if self.name not in _PATHS:
             # The second descriptor is where a copying call writes to.
             number = self.arguments[{"copy_file_range": 2, "splice": 2}.get(self.name, 0)]
@@ -117,6 +125,10 @@ class Call:
         number = _AT_FDCWD if start is None else self.arguments[start] & 0xFFFFFFFF
         base = "cwd" if number == _AT_FDCWD else f"fd/{number}"
         return Path(f"/proc/{self.thread}/{base}", text.lstrip("/"))
+
+    def source(self) -> Path:
+        """Return the way to what a call reads, if its first argument says so."""
+        return Path(f"/proc/{self.thread}/fd/{self.arguments[0] & 0xFFFFFFFF}")
 
     def path(self) -> str | None:
         """Return the path that the call was given, for a renaming or linking call the new one."""

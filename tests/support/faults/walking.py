@@ -16,7 +16,7 @@ from libironic_disk.events import Cancellation, EventSink
 from tests.support.faults import holdings, worker
 from tests.support.faults.kinds import COMMON_FAULTS, COUNTING, Counted, Fault, Put
 from tests.support.faults.listening import Call
-from tests.support.faults.work import SAYS, State, Try, Work
+from tests.support.faults.work import SAYS, Demanding, State, Try, Work
 from tests.support.faults.worker import Ended, Held, Inside, plainly
 
 Chooser = Callable[[int, str], Sequence[int]]
@@ -172,7 +172,10 @@ def _judged(attempt: Try, fault: Fault, ended: Ended) -> str:
     if ended.error is None:
         assert found is State.NEW, f"nothing was raised, and {found} is there"
         return "done"
-    return _judged_error(ended.error, found, fault, ended.trace)
+    outcome = _judged_error(ended.error, found, fault, ended.trace)
+    if isinstance(attempt, Demanding):
+        attempt.told(ended.error)
+    return outcome
 
 
 def _judged_error(error: BaseException, found: State, fault: Fault, trace: str) -> str:

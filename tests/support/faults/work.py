@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from libironic_disk.errors import DiskState
 from libironic_disk.events import Cancellation, EventSink
@@ -41,6 +41,8 @@ class Scene:
     """The whole disks that the call writes to."""
     folders: tuple[Path, ...] = ()
     """The folders that it writes to on the caller's wish."""
+    sources: tuple[Path, ...] = ()
+    """The folders with what it only reads."""
     temporary: Path
     """The folder of temporary files, of which nothing is to be left."""
     keeps: frozenset[str] = field(default_factory=frozenset)
@@ -68,6 +70,10 @@ class Scene:
     def in_folders(self, target: Path) -> bool:
         """Whether a descriptor or a path leads into one of the folders."""
         return any(_leads_into(target, folder) for folder in self.folders)
+
+    def in_sources(self, target: Path) -> bool:
+        """Whether a descriptor or a path leads into one of the folders of sources."""
+        return any(_leads_into(target, folder) for folder in self.sources)
 
     def is_temporary(self, target: Path) -> bool:
         """Whether a descriptor or a path leads into the folder of temporary files."""
@@ -99,6 +105,18 @@ class Try(Protocol):
 
         Raises:
             AssertionError: something half-way that boots, or is neither whole nor gone.
+        """
+
+
+@runtime_checkable
+class Demanding(Protocol):
+    """A try that asks more of an error than its type."""
+
+    def told(self, error: BaseException) -> None:
+        """Compare what an error says with what is there.
+
+        Raises:
+            AssertionError: they don't agree.
         """
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import stat
@@ -23,6 +24,7 @@ from libironic_disk.errors import (
     NotEnoughRoom,
     PathFailed,
     SourceChanged,
+    SourceFailed,
 )
 from libironic_disk.machine.netboot import locking, publishing, rootdir, sources
 from libironic_disk.pure.netboot.names import STATE
@@ -508,3 +510,110 @@ def _all_at_once(works: list[Callable[[], None]]) -> None:
         for thread in threads:
             thread.start()
             stack.callback(thread.join)
+
+
+# What goes wrong half-way.
+
+
+def failing_at(monkeypatch: pytest.MonkeyPatch, name: str, path: str, error: int = errno.EIO) -> None:
+    """Let one call of the operating system fail where it is about one path, once."""
+    real = getattr(os, name)
+    left = [path]
+
+    def call(*arguments: object, **more: object) -> object:
+        if left and left[0] in arguments:
+            left.clear()
+            raise OSError(error, os.strerror(error))
+        return real(*arguments, **more)
+
+    monkeypatch.setattr(os, name, call)
+
+
+@pytest.mark.parametrize(
+    "temporary", [".01-52-54-00-aa-bb-02.new", ".pxelinux.0.new", ".node-1.json.new", ".kernel.new"]
+)
+def test_a_name_that_is_not_given_leaves_everything_as_it_was(
+    interface: PXEBoot,
+    root: Path,
+    ramdisk: Ramdisk,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    temporary: str,
+) -> None:
+    interface.prepare_ramdisk(task(ramdisk=ramdisk, macs=(MAC, OTHER_MAC)), {})
+    (tmp_path / "loaders/loader").write_bytes(b"a newer loader")
+    before = {path: (root / path).read_bytes() for path in published(root)}
+    failing_at(monkeypatch, "rename", temporary)
+    wanted = task(instance=instance_of(files(tmp_path / "others")), macs=(MAC, OTHER_MAC))
+    with pytest.raises(PathFailed, match="Input/output error"):
+        interface.prepare_instance(wanted)
+    for loader in LOADERS:
+        before.pop(loader)
+    assert {path: (root / path).read_bytes() for path in published(root) - LOADERS} == before
+
+
+def test_a_loader_of_somebody_else_stays_after_an_error(
+    interface: PXEBoot, root: Path, ramdisk: Ramdisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (root / "pxelinux.0").write_bytes(b"a loader")
+    failing_at(monkeypatch, "rename", ".kernel.new")
+    with pytest.raises(PathFailed, match="kernel"):
+        interface.prepare_ramdisk(task(ramdisk=ramdisk), {})
+    assert published(root) == {"pxelinux.0"}
+
+
+def test_a_source_that_cannot_be_read_is_named(
+    interface: PXEBoot, root: Path, ramdisk: Ramdisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*arguments: object, **more: object) -> int:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "copy_file_range", failing)
+    monkeypatch.setattr(os, "pread", failing)
+    with pytest.raises(SourceFailed, match="vmlinuz failed at byte 0: Input/output error"):
+        interface.prepare_ramdisk(task(ramdisk=ramdisk), {})
+    assert published(root) == set()
+
+
+def test_a_lock_needs_no_descriptor_to_be_let_go(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with rootdir.opened(root) as place:
+        before = {path.name for path in Path("/proc/self/fd").iterdir()}
+        with locking.locked(place, "x", holder="one"):
+            monkeypatch.setattr(place._tree, "_opener", failing_opener)
+        assert {path.name for path in Path("/proc/self/fd").iterdir()} == before
+    assert published(root) == set()
+
+
+def failing_opener(root: int, path: str, flags: int) -> int:
+    """Open nothing."""
+    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+
+def test_a_full_disk_does_not_keep_from_a_lock(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with rootdir.opened(root) as place, locking.locked(place, "x", holder="one"):
+        assert published(root) == {f"{STATE}/locks/x"}
+
+
+def test_clean_up_removes_the_locks_that_a_crash_left(interface: PXEBoot, root: Path, ramdisk: Ramdisk) -> None:
+    interface.prepare_ramdisk(task(ramdisk=ramdisk), {})
+    for name in (f"node-{task().node}", str(MAC), "52:54:00:aa:bb:09"):
+        (root / STATE / "locks" / name).write_text("node-1")
+    interface.clean_up_ramdisk(task())
+    (root / STATE / "locks" / f"node-{task().node}").write_text("")
+    interface.clean_up_ramdisk(task())
+    assert published(root) == set()
+
+
+def test_a_directory_that_a_crash_left_closed_is_opened_to_the_server(
+    interface: PXEBoot, root: Path, ramdisk: Ramdisk
+) -> None:
+    (root / "pxelinux.cfg").mkdir(mode=0o700)
+    interface.prepare_ramdisk(task(ramdisk=ramdisk), {})
+    assert stat.S_IMODE((root / "pxelinux.cfg").stat().st_mode) == 0o755
+    (root / "pxelinux.cfg").chmod(0o700)
+    interface.prepare_ramdisk(task(ramdisk=ramdisk), {})
+    assert stat.S_IMODE((root / "pxelinux.cfg").stat().st_mode) == 0o700

@@ -1,0 +1,68 @@
+"""Faults of what a call reads, makes and opens in folders: sources, new files, and descriptors."""
+
+from __future__ import annotations
+
+import os
+
+from tests.support.faults.kinds import FLUSHES, FOLDER_FAULTS, PLACES, READS, WRITES, Effect, Fault, SystemCallFault
+from tests.support.faults.listening import Call
+from tests.support.faults.work import Scene
+
+_OPENS = frozenset({"openat", "openat2"})
+_NEW_DESCRIPTORS = frozenset({*_OPENS, "pipe2", "socket"})
+
+
+def in_sources(scene: Scene, call: Call) -> bool:
+    """Whether a call goes to what the work only reads; one that copies by the kernel reads its first descriptor."""
+    target = call.source() if call.name == "copy_file_range" else call.target()
+    return target is not None and scene.in_sources(target)
+
+
+def making(scene: Scene, call: Call) -> bool:
+    """Whether a call makes a file in one of the folders."""
+    target = call.target()
+    return bool(call.arguments[2] & os.O_CREAT) and target is not None and scene.in_folders(target)
+
+
+def opening(scene: Scene, call: Call) -> bool:
+    """Whether a call opens something of the scene, or needs descriptors of which nobody sees what they are for."""
+    target = call.target()
+    if target is None:
+        return call.name not in _OPENS
+    return scene.in_folders(target) or scene.in_sources(target) or scene.is_temporary(target)
+
+
+SOURCE_FAULTS: tuple[Fault, ...] = (
+    SystemCallFault(
+        name="EIO of a read of a source", calls=READS | {"copy_file_range"}, where=in_sources, effect=Effect.EIO
+    ),
+    SystemCallFault(name="EIO of opening a source", calls=_OPENS, where=in_sources, effect=Effect.EIO),
+)
+"""What the file system of kernels, RAM disks and ISOs does."""
+
+MAKING_FAULTS: tuple[Fault, ...] = (
+    SystemCallFault(
+        name="EIO of a new file in the folder", calls=frozenset({"openat"}), where=making, effect=Effect.EIO
+    ),
+    SystemCallFault(name="no descriptor is left", calls=_NEW_DESCRIPTORS, where=opening, effect=Effect.EMFILE),
+    SystemCallFault(
+        name="no descriptor is left from then on",
+        calls=_NEW_DESCRIPTORS,
+        where=opening,
+        effect=Effect.EMFILE,
+        stays=True,
+    ),
+    SystemCallFault(name="no memory for an open file", calls=_NEW_DESCRIPTORS, where=opening, effect=Effect.ENOMEM),
+)
+"""What the machine says when something is to be opened."""
+
+KILL = SystemCallFault(
+    name="kill -9 at a file call",
+    calls=WRITES | PLACES | _OPENS | FLUSHES | {"fchmod", "fchmodat"},
+    where=lambda scene, call: (
+        (target := call.target()) is not None and (scene.in_folders(target) or scene.is_temporary(target))
+    ),
+    effect=Effect.KILL,
+)
+
+ALL: tuple[Fault, ...] = (*FOLDER_FAULTS, *SOURCE_FAULTS, *MAKING_FAULTS, KILL)
