@@ -23,12 +23,17 @@ RIVALS: tuple[Fault, ...] = tuple(
 )
 BY_NETWORK = (
     "PXE: prepare_ramdisk",
-    "PXE: prepare_instance",
-    "PXE: prepare_instance without a network",
     "PXE: clean_up_ramdisk",
-    "PXE: clean_up_instance",
     "iPXE: prepare_ramdisk with another one",
-    "iPXE: clean_up_ramdisk",
+    *(
+        pytest.param(name, marks=pytest.mark.walk)
+        for name in (
+            "PXE: prepare_instance",
+            "PXE: prepare_instance without a network",
+            "PXE: clean_up_instance",
+            "iPXE: clean_up_ramdisk",
+        )
+    ),
 )
 
 

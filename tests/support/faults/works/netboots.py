@@ -14,7 +14,7 @@ from pathlib import Path
 
 from libironic_disk.boot import BootTask, HTTPBoot, IPXEBoot, LocalDisk, PXEBoot, Ramdisk, RamdiskInstance
 from libironic_disk.boot.network import NetworkBoot
-from libironic_disk.errors import BootTaskBusy, DiskError
+from libironic_disk.errors import BootTaskBusy, DiskError, ProgramError, ToolMissing
 from libironic_disk.events import Cancellation, EventSink
 from libironic_disk.pure.netboot.names import NODES, STATE
 from libironic_disk.pure.roles import Firmware
@@ -173,8 +173,8 @@ class RootTry:
     def told(self, error: BaseException) -> None:
         """An error names a path of the scene, or what it is about; what it couldn't remove it says."""
         assert isinstance(error, DiskError)
-        if not isinstance(error, BootTaskBusy):
-            places = (self.scene.tree.folder, *self.scene.sources)
+        if not isinstance(error, BootTaskBusy | ProgramError | ToolMissing):
+            places = (self.scene.tree.folder, self.scene.temporary, *self.scene.sources)
             assert any(str(place) in str(error) for place in places), f"it names no place: {error}"
         if not error.aftermath:
             self._check_nothing_temporary()

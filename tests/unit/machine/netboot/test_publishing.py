@@ -28,6 +28,7 @@ from libironic_disk.errors import (
 )
 from libironic_disk.machine.netboot import locking, publishing, rootdir, sources
 from libironic_disk.pure.netboot.names import STATE
+from libironic_disk.pure.netboot.planning import SeenFile
 from libironic_disk.pure.roles import Firmware
 from tests.support.netboot import MAC, OTHER_MAC, files, published, small_loaders, task
 
@@ -275,10 +276,10 @@ def test_a_file_that_changes_while_it_is_copied_leaves_nothing(
 ) -> None:
     copy_bytes = sources._copy_bytes
 
-    def copy_and_change(source: int, target: int, size: int) -> None:
-        copy_bytes(source, target, size)
-        with Path(ramdisk.ramdisk).open("ab") as file:
-            file.write(b"more")
+    def copy_and_change(source: int, target: int, file: SeenFile) -> None:
+        copy_bytes(source, target, file)
+        with Path(ramdisk.ramdisk).open("ab") as appended:
+            appended.write(b"more")
 
     monkeypatch.setattr(sources, "_copy_bytes", copy_and_change)
     with pytest.raises(SourceChanged):
