@@ -25,6 +25,7 @@ from typing import Protocol, cast
 # Nothing of the package may be imported up here: what was imported before is not instrumented.
 INSTRUMENTED = (
     "libironic_disk.pure",
+    "libironic_disk.boot.redfish",
     "libironic_disk.configdrive",
     "libironic_disk.wholedisk.reading",
     "libironic_disk.machine.drives",

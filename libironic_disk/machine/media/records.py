@@ -28,7 +28,7 @@ class Record:
         self._records = records
         self._path = path
         self._descriptor = descriptor
-        self._rooms, self._content = _parsed(os.pread(descriptor, _LONGEST, 0))
+        self._rooms, self._content = parsed(os.pread(descriptor, _LONGEST, 0))
 
     @property
     def content(self) -> str:
@@ -112,7 +112,7 @@ class Records:
         for path in self.directory.glob(f"*{_SUFFIX}"):
             if path != but:
                 try:
-                    total += sum(_parsed(path.read_bytes()[:_LONGEST])[0].values())
+                    total += sum(parsed(path.read_bytes()[:_LONGEST])[0].values())
                 except FileNotFoundError:
                     continue
         return total
@@ -136,8 +136,11 @@ def _claim(node: str, path: Path) -> int:
     raise BootTaskBusy(subject=node, holder="another task of the same machine")
 
 
-def _parsed(text: bytes) -> tuple[dict[str, int], str]:
-    """Read a record; one that a crash cut off says nothing, by which everything is made anew."""
+def parsed(text: bytes) -> tuple[dict[str, int], str]:
+    """Read a record: the bytes by purpose, and a digest.
+
+    One that a crash cut off says nothing, by which everything is made anew.
+    """
     try:
         values = json.loads(text or b"{}")
     except (ValueError, RecursionError):
@@ -145,5 +148,6 @@ def _parsed(text: bytes) -> tuple[dict[str, int], str]:
     if not isinstance(values, dict):
         return {}, ""
     content = values.pop(_CONTENT, "")
-    rooms = {str(key): value for key, value in values.items() if isinstance(value, int) and value >= 0}
+    # To Python a truth value is a number, and no record of ours has one.
+    rooms = {str(key): value for key, value in values.items() if type(value) is int and value >= 0}
     return rooms, content if isinstance(content, str) else ""
