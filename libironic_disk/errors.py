@@ -82,7 +82,7 @@ class DiskState(StrEnum):
     UNBOOTABLE = "unbootable"
     """Something was written, and the disk was then left so that it doesn't boot."""
     UNKNOWN = "unknown"
-    """Something was written, and making the disk unbootable failed as well; ``aftermath`` says why."""
+    """Something was written, and making the disk unbootable failed or would be too late; ``aftermath`` says why."""
     FINISHED = "finished"
     """The disk is as it was planned; what failed came after that."""
 

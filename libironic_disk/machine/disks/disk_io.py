@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final
 
 from libironic_disk.errors import DeviceFailed
@@ -121,6 +121,20 @@ def flush(fd: int, device: str) -> None:
         forget(fd)
     except OSError as error:
         raise _failed(device, "flushing", None, error) from error
+
+
+def check_flushes(fd: int, device: str) -> None:
+    """Prove that a disk that nothing was written to through ``fd`` can be flushed.
+
+    The first flush may bring the error of a write that somebody else lost, when the disk wasn't well yet: the kernel
+    tells whoever opens it next. The second one speaks of the disk.
+
+    Raises:
+        DeviceFailed: it can't.
+    """
+    with suppress(OSError):
+        os.fdatasync(fd)
+    flush(fd, device)
 
 
 def is_write_protected(error: OSError) -> bool:

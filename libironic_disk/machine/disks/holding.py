@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
-from libironic_disk.errors import DeviceFailed, DeviceReadOnly, PlanOutdated
+from libironic_disk.errors import DeviceFailed, DeviceReadOnly, DiskError, PlanOutdated, add_aftermath
 from libironic_disk.events import Cancellation
 from libironic_disk.machine.disks import claims, disk_io, loop, observing, sysfs
 from libironic_disk.machine.disks.outcome import Progress, labelled
@@ -45,18 +45,20 @@ class HeldDisk:
             PlanOutdated: it isn't.
             DeviceBusy: somebody does.
             DeviceReadOnly: it can't be opened for writing.
-            DeviceFailed: it can't be read.
+            DeviceFailed: it can't be read, or doesn't do what it is told.
         """
         self.check_same(fingerprint)
         claims.check_unused(self.block)
 
     def check_same(self, fingerprint: Fingerprint) -> None:
-        """Prove that it is the disk that was planned for.
+        """Prove that it is the disk that was planned for, and that it can be flushed.
 
         Raises:
             PlanOutdated: it isn't.
-            DeviceFailed: it can't be read.
+            DeviceFailed: it can't be read, or doesn't do what it is told.
         """
+        # Before libparted opens it, which leaves its descriptors open if their flush fails.
+        disk_io.check_flushes(self.fd, self.node)
         differences = fingerprint.differences(self._fingerprint())
         if differences:
             raise PlanOutdated(device=self.path, differences=differences)
@@ -82,9 +84,14 @@ class HeldDisk:
         # It takes no lock for the disks of device mapper, and kpartx's rules would make the old partitions anew.
         if sysfs.is_mapped(self.block) or not claims.is_udevd_there():
             return
-        before = self._fingerprint()
-        claims.let_udevd_finish(self.guard, self.block, timeout=self.lock_timeout, cancel=cancel)
-        self.check(before)
+        try:
+            before = self._fingerprint()
+            claims.let_udevd_finish(self.guard, self.block, timeout=self.lock_timeout, cancel=cancel)
+            self.check(before)
+        except DiskError as error:
+            words = "was wiped, and is not written any more: somebody else may have had it meanwhile"
+            add_aftermath(error, f"{self.path} {words}")
+            raise
 
 
 @contextmanager

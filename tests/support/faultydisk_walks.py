@@ -1,0 +1,182 @@
+"""Work on disks that fail by themselves, in the machine with a whole kernel, and what must hold afterwards."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from libironic_disk import deploy
+from libironic_disk.errors import DiskError, DiskState
+from libironic_disk.events import Cancellation, Event, EventSink, Phase, PhaseFinished
+from libironic_disk.images import ImageType
+from libironic_disk.pure.disks.layout import Layout
+from libironic_disk.pure.disks.presets import bios_boot, config_drive, esp, root, swap
+from libironic_disk.pure.disks.sizes import mib
+from libironic_disk.pure.roles import Firmware
+from libironic_disk.pure.tables.model import TableKind
+from libironic_disk.request import DeployRequest, FirmwareEntry
+from libironic_disk.units import MIB
+from tests.support import wholedisks
+from tests.support.disks import LoopDisk
+from tests.support.faults import holdings, worker
+from tests.support.faults.scenes import OldDisk
+from tests.support.faults.walking import Row
+from tests.support.faults.work import SAYS, Scene, State
+from tests.support.faults.works.deployments import DRIVE, DeployTry, system_image
+from tests.support.faultydisks import beside
+from tests.support.udevd import settle
+
+SIZE = 160 * MIB
+_DEADLINE = 900.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deployment:
+    """A deployment, of which the disk alone is missing."""
+
+    name: str
+    request: DeployRequest
+
+    def on(self, node: str) -> DeployRequest:
+        """Return the request for a disk."""
+        return replace(self.request, device=node)
+
+
+def deployments(folder: Path) -> Mapping[str, Deployment]:
+    """Return deployments onto a disk of :data:`SIZE` bytes, by short names; the last one is of a whole disk."""
+    image = system_image(folder)
+    whole = wholedisks.make_disk(folder / "whole.raw", 24 * MIB, seed=1)
+    made = {firmware.value: _partitions(image, firmware) for firmware in (Firmware.UEFI, Firmware.BIOS)}
+    request = DeployRequest(
+        device="",
+        image=whole,
+        image_type=ImageType.WHOLE_DISK,
+        config_drive=DRIVE,
+        firmware_entry=FirmwareEntry.NEVER,
+    )
+    return {**made, "whole": Deployment(name="deploy a whole-disk image", request=request)}
+
+
+def _partitions(image: Path, firmware: Firmware) -> Deployment:
+    first = esp(mib(34)) if firmware is Firmware.UEFI else bios_boot()
+    layout = Layout(table=TableKind.GPT, partitions=(first, swap(mib(8)), config_drive(MIB), root()))
+    request = DeployRequest(
+        device="",
+        image=image,
+        firmware=firmware,
+        layout=layout,
+        config_drive=DRIVE,
+        firmware_entry=FirmwareEntry.NEVER,
+    )
+    return Deployment(name=f"deploy a partition image, {firmware}", request=request)
+
+
+def old_disk(folder: Path) -> Path:
+    """Make the contents of a disk that a BIOS starts something else from."""
+    return wholedisks.make_disk(folder / "old.img", SIZE, seed=2)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """How a call ended, in the words of the table, and the error that it raised."""
+
+    outcome: str
+    error: DiskError | None
+    seconds: float
+
+
+def when(phase: Phase, happens: Callable[[], None]) -> EventSink:
+    """Return a sink that has something happen when a phase is over."""
+
+    def sink(event: Event) -> None:
+        if isinstance(event, PhaseFinished) and event.phase is phase:
+            happens()
+
+    return sink
+
+
+def deployed(
+    deployment: Deployment, node: str, really: LoopDisk, *, sink: EventSink | None = None, is_lasting: bool = False
+) -> Ended:
+    """Deploy in a process of its own, and judge what came of it.
+
+    Args:
+        deployment: what is deployed.
+        node: the disk as the library sees it.
+        really: what is beneath it.
+        sink: what happens meanwhile.
+        is_lasting: the fault is still there when the disk is to be made unbootable.
+
+    Raises:
+        AssertionError: something was leaked, the error isn't one of the library's, doesn't name the disk, or says
+            something of it that isn't so; or what boots is neither the old system nor the new one.
+    """
+    before = really.digest()
+    request = deployment.on(node)
+    with tempfile.TemporaryDirectory() as folder, _nothing_mapped():
+        scene = Scene(nodes=(node,), temporary=Path(folder))
+
+        def call(theirs: EventSink, cancel: Cancellation) -> object:
+            tempfile.tempdir = folder
+            return deploy.deploy(request, sink=sink or theirs, cancel=cancel)
+
+        began = time.monotonic()
+        ended = worker.run(call, deadline=_DEADLINE)
+        seconds = time.monotonic() - began
+        assert not ended.signal
+        assert not ended.leaked, f"held by the process: {ended.leaked} ({ended.error})"
+        assert not ended.orphans, f"these outlived the call: {ended.orphans}"
+        assert not holdings.files(scene.temporary), f"left behind: {holdings.files(scene.temporary)}"
+    with beside(really) as found:
+        state = DeployTry(
+            disk=OldDisk(disk=found, digest=before), scene=scene, request=deployment.on(found.node)
+        ).found(None)
+    error = ended.error
+    if error is None:
+        assert state is State.NEW, f"nothing was raised, and {state} is there"
+        return Ended(outcome="done", error=None, seconds=seconds)
+    assert isinstance(error, DiskError), f"an error that nobody documents:\n{ended.trace}"
+    _check_says(error, state, node, is_lasting=is_lasting, trace=ended.trace)
+    return Ended(outcome=f"{type(error).__name__}: {state}", error=error, seconds=seconds)
+
+
+def _check_says(error: DiskError, state: State, node: str, *, is_lasting: bool, trace: str) -> None:
+    assert node in f"{error}{getattr(error, 'argv', '')}", f"it doesn't name {node}: {error}\n{trace}"
+    match error.disk:
+        case None:
+            raise AssertionError(f"it doesn't say what is on the disk: {error}\n{trace}")
+        case DiskState.UNKNOWN:
+            assert is_lasting, f"the disk could have been made unbootable: {error}\n{trace}"
+            assert error.aftermath, f"nothing says why its state is unknown: {error}\n{trace}"
+        case said:
+            assert state is SAYS[said], f"it says {said}, and {state} is there: {error}\n{trace}"
+
+
+@contextmanager
+def _nothing_mapped() -> Iterator[None]:
+    """Assert that no loop device and no mapping comes to those that there are."""
+    settle()
+    before = _devices()
+    yield
+    settle()
+    assert not _devices() - before
+
+
+def _devices() -> set[str]:
+    return {path.parts[3] for kind in ("loop/backing_file", "dm/name") for path in Path("/sys/block").glob(f"*/{kind}")}
+
+
+def row(deployment: Deployment, fault: str, steps: int, outcomes: Counter[str]) -> Row:
+    """Return the row of the table."""
+    return Row(
+        work=deployment.name,
+        fault=fault,
+        steps=steps,
+        tried=outcomes.total(),
+        outcomes=tuple(sorted(outcomes.items(), key=lambda each: (-each[1], each[0]))),
+    )
