@@ -6,6 +6,9 @@ PYTHON ?= /usr/bin/python3
 VENV ?= .venv
 BOOT ?= bios
 SECONDS ?= 600
+SEEDS ?= 500
+FIRST ?= 1
+DEPLOYMENTS ?= 1000
 STEPS ?= 5
 
 BIN := $(VENV)/bin
@@ -20,7 +23,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 SOURCES := setup.cfg pyproject.toml constraints.txt
 STAMP := $(VENV)/.installed-$(shell (echo $(CURDIR) $(PYTHON); cat $(SOURCES)) | sha256sum | cut -c 1-16)
 
-.PHONY: help demo test lint types docs unit loopdevices machines test-machine faults fuzz bench venv system constraints clean
+.PHONY: help demo test lint types docs unit loopdevices machines test-machine faults soak long-life fuzz bench venv system constraints clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -61,6 +64,14 @@ test-machine: venv ## all tests on disks in the test machine: Debian's own kerne
 faults: PROFILES += test
 faults: venv ## walk faults through every call, and write docs/faults.csv: make faults STEPS=5, or STEPS=every
 	$(SUDO) nice -n 10 $(BIN)/python -m pytest tests/loopdevices/faults tests/loopdevices/powercuts --fault-steps $(STEPS) --fault-table docs/faults.csv
+
+soak: PROFILES += test
+soak: venv ## deploy and switch by chance: make soak SEEDS=500 FIRST=1
+	$(SUDO) nice -n 10 $(BIN)/python -m tests.soak --first $(FIRST) --seeds $(SEEDS)
+
+long-life: PROFILES += test
+long-life: venv ## many deployments in one process, and what it holds: make long-life DEPLOYMENTS=1000
+	$(SUDO) nice -n 10 $(BIN)/python -m tests.longlife --deployments $(DEPLOYMENTS)
 
 fuzz: PROFILES += test
 fuzz: venv ## look for inputs that are read wrongly: make fuzz TARGET="tables http" SECONDS=600; all in turn by default

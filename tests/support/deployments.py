@@ -7,7 +7,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from lab.systemdisk import FILES
-from libironic_disk import deploy, multiboot, partitioner, switching, wholedisk
+from libironic_disk import deploy, multiboot, partitioner, switching
 from libironic_disk.deploy import DeployPlan
 from libironic_disk.events import Cancellation, EventSink, ignore
 from libironic_disk.images import ImageSource, ImageType
@@ -142,7 +142,7 @@ def judge(wanted: Planned, disk: LoopDisk, image: Path, name: str) -> None:
             judge_table(table, disk)
             root = table.partition(Role.ROOT)
             assert root is not None
-            _judge_root(f"{disk.node}p{root.number}", name)
+            judge_root(f"{disk.node}p{root.number}", name)
             drive = table.partition(Role.CONFIG_DRIVE)
             if drive is not None:
                 assert oracles.blkid(f"{disk.node}p{drive.number}")["LABEL"].lower() == "config-2"
@@ -153,7 +153,7 @@ def judge(wanted: Planned, disk: LoopDisk, image: Path, name: str) -> None:
             judge_table(table, disk)
             for part in table.partitions:
                 if part.name.startswith("root-"):
-                    _judge_root(f"{disk.node}p{part.number}", name)
+                    judge_root(f"{disk.node}p{part.number}", name)
             multiboot_part = table.partition(Role.MULTIBOOT)
             assert multiboot_part is not None
             entries = switching.list_entries(f"{disk.node}p{multiboot_part.number}")
@@ -183,11 +183,7 @@ def judge_table(wanted: Plan, disk: LoopDisk) -> None:
         assert (found["UUID"].lower(), found.get("LABEL", "")) == (part.filesystem_uuid.lower(), part.label)
 
 
-def _judge_root(node: str, name: str) -> None:
+def judge_root(node: str, name: str) -> None:
+    """Assert that a root is sound, and that of the image with a name."""
     oracles.check_filesystem("ext4", node)
     assert f'PRETTY_NAME="{name}"' in oracles.output("debugfs", "-R", "cat /etc/os-release", node)
-
-
-def is_whole_disk(wanted: Planned) -> bool:
-    """Whether a plan is one of a whole-disk image."""
-    return isinstance(wanted, DeployPlan) and isinstance(wanted.disk, wholedisk.WholeDiskPlan)

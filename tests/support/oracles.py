@@ -14,6 +14,13 @@ def output(*argv: str, ok: tuple[int, ...] = (0,)) -> str:
     return ended.stdout
 
 
+def output_of_bytes(*argv: str) -> bytes:
+    """Run a program and return what it printed, which needs be no text."""
+    ended = subprocess.run(argv, capture_output=True, check=False)
+    assert ended.returncode == 0, f"{argv} ended with {ended.returncode}: {ended.stderr!r}"
+    return ended.stdout
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
     """A partition as sfdisk sees it; start and size in sectors."""
