@@ -106,7 +106,8 @@ def _left(done: Done) -> Iterator[str]:
 
 def _followed(done: Done, bench: Bench, *, looks_at_disks: bool) -> Iterator[str]:
     """Yield what was opened or changed outside, or by a name from an image in a way that a link leads out of."""
-    own = (str(bench.folder), str(Path.cwd()), str(Path(process.__file__).parents[2]))
+    # Beside that folder are those of the tests, wherever temporary files are.
+    own = (str(bench.folder.parent), str(Path.cwd()), str(Path(process.__file__).parents[2]))
     outside = (str(bench.outside.folder),) if looks_at_disks else (str(bench.outside.folder), bench.disk.node)
     for call in done.calls:
         if any(each in text for each in outside for text in (*_asked(call), call.opened)):

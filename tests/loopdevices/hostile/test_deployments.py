@@ -104,6 +104,49 @@ def test_one_hostile_image_among_several_keeps_none_from_booting(
     assert not secrets_on(disk.file)
 
 
+@pytest.mark.parametrize(("linked", "hostility"), [("boot", "absolute link"), ("all", "climbing over a link")])
+def test_a_hostile_archive_among_several_stays_on_its_own_volumes(
+    hostile: Bench, bench: conftest.Bench, tmp_path: Path, linked: str, hostility: str
+) -> None:
+    """Its /boot is a volume, and in one archive a link: what is below it is nothing's, and nothing is left to boot."""
+    places = innermost(SOFT) if linked == "all" else (linked,)
+    folder = hostile_roots.tree(tmp_path / "tree", hostile.outside, places, hostility)
+    evil = tmp_path / "evil.tar"
+    subprocess.run(["tar", "-C", str(folder), "-cf", str(evil), "."], check=True, capture_output=True)
+    good = bench.disk(48 * MIB, 512)
+    subprocess.run(["mkfs.ext4", "-q", good.node], check=True, capture_output=True)
+    multiboot_partition.write(good.node, FileSystem.EXT4, multiboot_partition.image_files("1"))
+    disk = bench.disk(500 * MIB, 512)
+    volume = {"type": "partition", "file_system": "ext4"}
+    document = {
+        "images": [
+            {"name": name, "image_pull_url": f"file://{path}", "target": "/", "boot": name == "good"}
+            for name, path in {"good": good.file, "evil": evil}.items()
+        ],
+        "partitions": [
+            {
+                "type": "disk",
+                "id": {"type": "name", "value": disk.node},
+                "volumes": [
+                    {**volume, "mount": "/", "images": ["good"], "size": "80", "name": "root-good"},
+                    {**volume, "mount": "/", "images": ["evil"], "size": "80", "name": "root-evil"},
+                    {**volume, "mount": "/boot", "images": ["evil"], "size": "40"},
+                ],
+            }
+        ],
+        "partitions_policy": "clean",
+    }
+    (answer,) = hostile.work(disk.node, {"deploy_several": {"document": document}}, looks_at_disks=True).values()
+    if linked == "boot":
+        assert answer["said"].startswith("/ in the file system on ")
+        assert "the archive has something else than a directory there" in answer["said"]
+        assert (answer["error"], answer["state"]) == ("PathFailed", "unbootable")
+        assert not oracles.has_table(disk.node)
+    else:
+        assert answer["value"]["elements"] == ["good", "evil"]
+    assert not secrets_on(disk.file)
+
+
 @pytest.mark.parametrize("hostility", HOSTILITIES)
 def test_an_archive_is_unpacked_inside(hostile: Bench, tmp_path: Path, hostility: str) -> None:
     """What is in it is on the volume as it was: links lead outside and nobody followed them."""
