@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from libironic_disk.errors import ConfigDriveInvalid, ConfigDriveTooLarge, SourceFailed
+from libironic_disk.errors import ConfigDriveInvalid, ConfigDriveTooLarge, DeviceFailed, SourceFailed
 from libironic_disk.events import Cancellation
 from libironic_disk.machine import http
 from libironic_disk.machine.disks import claims, sysfs
@@ -35,7 +35,7 @@ from libironic_disk.pure.drives import metadata as contents
 from libironic_disk.pure.drives.metadata import Metadata
 from libironic_disk.pure.drives.volume import Volume, VolumeKind
 from libironic_disk.pure.drives.wrapping import GZIP_MAGIC, decode_base64, encoded_limit, gunzip
-from libironic_disk.units import MIB
+from libironic_disk.units import KIB, MIB
 
 __all__ = [
     "DEFAULT_LIMIT",
@@ -53,6 +53,13 @@ __all__ = [
 DEFAULT_LIMIT: Final = 64 * MIB
 LABEL: Final = "config-2"
 LOCK_TIMEOUT: Final = 60.0
+_SECTOR: Final = 512
+_RECOGNISED_BY: Final[Mapping[VolumeKind, int]] = {VolumeKind.FAT: 0, VolumeKind.ISO9660: 32 * KIB}
+"""Where the sector is without which a file system is none: FAT's boot sector, the primary volume descriptor.
+
+In the order in which they are taken away.
+"""
+
 _NO_PATH: Final = "; a text is never a path, which has to be a pathlib.Path"
 
 Source = str | bytes | bytearray | memoryview | Path | Mapping[str, object] | Metadata
@@ -160,6 +167,9 @@ def fitted(
 def place(drive: ConfigDrive, node: str, *, capacity: int, lock_timeout: float | None = LOCK_TIMEOUT) -> None:
     """Write a drive onto a partition that nobody uses, and return once the device has it.
 
+    Whatever becomes of it, there is the drive that was there before, none, or this one: the sector by which a drive is
+    recognised goes first and comes last.
+
     Args:
         drive: what :func:`load` returned.
         node: the partition's device.
@@ -178,7 +188,19 @@ def place(drive: ConfigDrive, node: str, *, capacity: int, lock_timeout: float |
             stack.enter_context(claims.disk_locked(node, timeout=lock_timeout))
             claims.check_unused(sysfs.block_node(sysfs.block_device_number(node)))
         target = stack.enter_context(open_target(node, capacity=capacity))
-        target.write(0, memoryview(drive.data))
+        if len(drive.data) > capacity:
+            reason = f"the config drive has {len(drive.data)} bytes, and the partition {capacity}"
+            raise DeviceFailed(device=node, action="writing to", reason=reason)
+        for first in _RECOGNISED_BY.values():
+            if first + _SECTOR <= capacity:
+                target.zero(first, _SECTOR)
+                # One after the other: a FAT has its files where an ISO has its descriptor.
+                target.flush()
+        data, last = memoryview(drive.data), _RECOGNISED_BY[drive.kind]
+        target.write(0, data[:last])
+        target.write(last + _SECTOR, data[last + _SECTOR :])
+        target.flush()
+        target.write(last, data[last : last + _SECTOR])
         target.flush()
 
 

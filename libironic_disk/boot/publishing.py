@@ -120,6 +120,7 @@ class DirectoryPublisher:
         with self._locked():
             place.unlink(missing_ok=True)
             self._forget_unfinished()
+            sync(self._directory)
 
     def _linked(self, source: Path, place: Path) -> bool:
         """Put a link in place if the server could read it; tell whether it is there."""
@@ -145,6 +146,7 @@ class DirectoryPublisher:
                 finally:
                     # Renaming one link of a file over another of the same file does nothing, by POSIX.
                     beside.unlink(missing_ok=True)
+                sync(self._directory)
         except FileNotFoundError as error:
             raise _failed(source, error) from error
         except OSError as error:
