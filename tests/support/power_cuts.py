@@ -85,6 +85,15 @@ class Run:
                     last = count == len(self.log.changes)
                     yield Moment(name=f"after write {count}, {where}", path=place, fd=fd, is_last=last)
 
+    def changed(self) -> tuple[ByteRange, ...]:
+        """Return where something was written that wasn't there before."""
+        with self.before.open("rb", buffering=0) as file:
+            return merged(
+                ByteRange(change.offset, change.offset + change.length)
+                for change in self.log.changes
+                if os.pread(file.fileno(), change.length, change.offset) != change.content
+            )
+
     def after(self, place: Path) -> Path:
         """Make the disk as all of the writes leave it."""
         with self._opened(place) as fd:

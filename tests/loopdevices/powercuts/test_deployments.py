@@ -27,7 +27,7 @@ from tests.support.disks import attach, copied
 from tests.support.firmware_rules import FirmwareView, passes_on
 from tests.support.power_cuts import Moment, Run
 
-pytestmark = pytest.mark.loopdevice
+pytestmark = [pytest.mark.loopdevice, pytest.mark.timeout(600)]
 
 SIZE = 640 * MIB
 DRIVE = {"meta_data": {"uuid": "f0f0"}}

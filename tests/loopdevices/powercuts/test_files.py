@@ -32,7 +32,7 @@ from tests.support.own_mounts import apart
 from tests.support.power_cuts import Run
 from tests.support.write_log import WriteLog
 
-pytestmark = pytest.mark.loopdevice
+pytestmark = [pytest.mark.loopdevice, pytest.mark.timeout(600)]
 
 SIZE = 96 * MIB
 OPTIONS = "data=writeback,noauto_da_alloc"

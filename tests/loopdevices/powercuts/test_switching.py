@@ -28,7 +28,7 @@ from tests.support.disks import copied
 from tests.support.multiboot_partition import Partitions, image_files
 from tests.support.power_cuts import Run
 
-pytestmark = pytest.mark.loopdevice
+pytestmark = [pytest.mark.loopdevice, pytest.mark.timeout(600)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
