@@ -225,11 +225,7 @@ def refresh(multiboot: str, nodes: Sequence[str], *, lock_timeout: float = LOCK_
 
 
 def verify(
-    multiboot: str,
-    nodes: Sequence[str],
-    *,
-    cancel: Cancellation | None = None,
-    lock_timeout: float = LOCK_TIMEOUT,
+    multiboot: str, nodes: Sequence[str], *, cancel: Cancellation | None = None, lock_timeout: float = LOCK_TIMEOUT
 ) -> tuple[str, ...]:
     """Return what would keep a system of the menu from booting, and what of the menu is stale; empty if all is well.
 

@@ -73,7 +73,7 @@ def measured(disks: Path, temporary: Path) -> Figures:
     loops = holdings.loop_devices(disks)
     return Figures(
         resident=int(Path("/proc/self/statm").read_text().split()[1]) * _PAGE,
-        allocated=_allocated(),
+        allocated=allocated(),
         objects=len(gc.get_objects()),
         descriptors=held.descriptors.total(),
         threads=held.threads.total(),
@@ -90,7 +90,7 @@ def settled(disks: Path, temporary: Path, as_before: Figures) -> Figures:
     return measured(disks, temporary)
 
 
-def _allocated() -> int:
+def allocated() -> int:
     """Return what malloc_info(3) tells of all arenas, those of threads too, which mallinfo2(3) leaves out."""
     with tempfile.TemporaryFile() as file:
         libc = ctypes.CDLL(None)

@@ -4,18 +4,22 @@ libparted has to accept exactly the starts and sizes that were planned: it is th
 this package makes. It is never shown a table that somebody else made, because its assertions abort the whole process;
 and it never tells the kernel, because its way of doing so waits for udev, which waits for our lock.
 
+It is used by pyparted's lower half. The objects of the upper one refer to each other in circles, so that they would
+live on when their device is given back; and without that each device that was ever looked at stays in memory.
+
 What it writes is written into memory. On the disk it would be a table that nobody planned, until ours took its place,
 and on an MBR boot code of its own, in which a BIOS without an active partition hangs: a power cut may be at any moment.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-import parted
+import _ped
 from oslo_concurrency import lockutils
 
 from libironic_disk.errors import DeviceFailed
@@ -27,6 +31,17 @@ from libironic_disk.pure.tables.reading import read_table
 
 # libparted's own opinion of a plain file.
 _SECTOR_OF_A_FILE: Final = 512
+# With the interpreter's lock: what libparted has to say it says to pyparted.
+_libparted: Final = ctypes.PyDLL(_ped.__file__)
+_libparted.ped_device_get.argtypes, _libparted.ped_device_get.restype = [ctypes.c_char_p], ctypes.c_void_p
+_libparted.ped_device_destroy.argtypes, _libparted.ped_device_destroy.restype = [ctypes.c_void_p], None
+_REFUSALS: Final = (
+    _ped.DiskException,
+    _ped.PartitionException,
+    _ped.IOException,
+    _ped.DeviceException,
+    _ped.GeometryException,
+)
 _LABELS: Final = {TableKind.GPT: "gpt", TableKind.MBR: "msdos"}
 
 
@@ -36,8 +51,7 @@ def check_layout(node: str, plan: Plan) -> None:
     Raises:
         DeviceFailed: libparted refuses.
     """
-    with _laid_out(node, plan):
-        pass
+    _lay_out(node, plan, write=False)
 
 
 def rehearse(node: str, plan: Plan) -> None:
@@ -48,8 +62,7 @@ def rehearse(node: str, plan: Plan) -> None:
     """
     sector_size = plan.topology.sector_size
     with _disk_in_memory(plan.size, sector_size) as (fd, scratch):
-        with _laid_out(scratch, plan) as disk:
-            disk.commitToDevice()
+        _lay_out(scratch, plan, write=True)
         made = read_table(disk_io.reader(fd, scratch), device=scratch, disk_size=plan.size, sector_size=sector_size)
     laid_out = {(part.number, part.start, part.size) for part in made.partitions} if made else set()
     if laid_out != {(part.number, part.start, part.size) for part in plan.partitions}:
@@ -73,23 +86,50 @@ def _disk_in_memory(size: int, sector_size: int) -> Iterator[tuple[int, str]]:
         os.close(fd)
 
 
-@contextmanager
-def _laid_out(node: str, plan: Plan) -> Iterator[parted.Disk]:
-    try:
-        with _device(node) as device:
-            disk = parted.freshDisk(device, _LABELS[plan.table])
-            for kind, span in _in_order(plan):
-                _add(disk, device, kind, span)
-            yield disk
-    except (
-        parted.DiskException,
-        parted.PartitionException,
-        parted.IOException,
-        parted.DeviceException,
-        parted.GeometryException,
-    ) as error:
-        reason = f"libparted: {error}"
-        raise DeviceFailed(device=node, action="writing a partition table to", reason=reason) from error
+def _lay_out(node: str, plan: Plan, *, write: bool) -> None:
+    """Lay the plan's partitions out on a device, and write the table if that is wanted.
+
+    Raises:
+        DeviceFailed: libparted refuses.
+    """
+    refused = ""
+    # libparted keeps its devices and its exception handler in globals that no lock guards.
+    with lockutils.lock("libironic_disk-libparted"):
+        try:
+            device = _ped.device_get(node)
+        except _REFUSALS as error:
+            raise _refused(node, str(error)) from error
+        try:
+            _fill(device, plan, write=write)
+        except _REFUSALS as error:
+            refused = str(error)
+        except BaseException:
+            # Its frames have the disk, whose end needs the device: that can only be forgotten.
+            device.cache_remove()
+            raise
+        # Else it would give the next caller this size again, whatever disk has the name by then.
+        known = _libparted.ped_device_get(os.fsencode(node))
+        if known:
+            _libparted.ped_device_destroy(known)
+    if refused:
+        raise _refused(node, refused)
+
+
+def _refused(node: str, reason: str) -> DeviceFailed:
+    return DeviceFailed(device=node, action="writing a partition table to", reason=f"libparted: {reason}")
+
+
+def _fill(device: _ped.Device, plan: Plan, *, write: bool) -> None:
+    """Do it; all that libparted made is gone with this frame, but for the device."""
+    disk = _ped.disk_new_fresh(device, _ped.disk_type_get(_LABELS[plan.table]))
+    sector = device.sector_size
+    for kind, span in _in_order(plan):
+        geometry = _ped.Geometry(device, span.start // sector, span.size // sector)
+        partition = _ped.Partition(disk, kind, geometry.start, geometry.end)
+        # Any other constraint lets libparted move the partition to where it would rather have it.
+        disk.add_partition(partition, _ped.constraint_exact(geometry))
+    if write:
+        disk.commit_to_dev()
 
 
 def _in_order(plan: Plan) -> Iterator[tuple[int, ByteRange]]:
@@ -97,30 +137,9 @@ def _in_order(plan: Plan) -> Iterator[tuple[int, ByteRange]]:
     container = plan.extended
     for part in plan.partitions:
         if part.record is None:
-            yield parted.PARTITION_NORMAL, part.span
+            yield _ped.PARTITION_NORMAL, part.span
             continue
         if container is not None:
-            yield parted.PARTITION_EXTENDED, container
+            yield _ped.PARTITION_EXTENDED, container
             container = None
-        yield parted.PARTITION_LOGICAL, part.span
-
-
-def _add(disk: parted.Disk, device: parted.Device, kind: int, span: ByteRange) -> None:
-    sector = device.sectorSize
-    # Not by its end: pyparted refuses one that is the start, as a partition of a single sector has it.
-    geometry = parted.Geometry(device=device, start=span.start // sector, length=span.size // sector)
-    partition = parted.Partition(disk=disk, type=kind, geometry=geometry)
-    # Any other constraint lets libparted move the partition to where it would rather have it.
-    disk.addPartition(partition=partition, constraint=parted.Constraint(exactGeom=geometry))
-
-
-@contextmanager
-def _device(node: str) -> Iterator[parted.Device]:
-    # libparted keeps its devices and its exception handler in globals that no lock guards.
-    with lockutils.lock("libironic_disk-libparted"):
-        device = parted.getDevice(node)
-        try:
-            yield device
-        finally:
-            # It would give the next caller this size and sector size again, whatever disk has the name by then.
-            device.removeFromCache()
+        yield _ped.PARTITION_LOGICAL, part.span
