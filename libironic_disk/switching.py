@@ -17,10 +17,9 @@ from pathlib import Path
 from typing import Final
 
 from libironic_disk import filesystems
-from libironic_disk.errors import BootImpossible, DeviceFailed, DiskError, PathFailed, SwitchRefused
+from libironic_disk.errors import DeviceFailed, DiskError, PathFailed, SwitchRefused
 from libironic_disk.events import Cancellation
-from libironic_disk.machine.boot import image_entries, multiboot_directory
-from libironic_disk.machine.boot.image_entries import ImageEntries
+from libironic_disk.machine.boot import image_entries, multiboot_directory, rereading
 from libironic_disk.machine.boot.multiboot_directory import Switchboard
 from libironic_disk.machine.disks import claims
 from libironic_disk.pure.boot.menurecord import ImageRecord, MenuRecord, RecordedEntry
@@ -81,12 +80,14 @@ class MultibootState:
         boots_next: what it will start next.
         booted: what this machine is running, where that is one of these systems; else empty.
         damage: what on the multiboot partition isn't as it was written.
+        unread: of :func:`refresh`, the images that it could not read, each with the reason; their entries stayed.
     """
 
     switch: SwitchState
     boots_next: str
     booted: str = ""
     damage: tuple[str, ...] = ()
+    unread: tuple[str, ...] = ()
 
 
 def list_entries(multiboot: str, *, lock_timeout: float = LOCK_TIMEOUT) -> tuple[BootEntry, ...]:
@@ -210,7 +211,8 @@ def refresh(multiboot: str, nodes: Sequence[str], *, lock_timeout: float = LOCK_
     Args:
         multiboot: the node of the multiboot partition.
         nodes: where to look for the images: partitions and logical volumes. An image that isn't on any of them keeps
-            its entries.
+            its entries, as does one that can't be read: a system that is damaged, or hostile, must not keep the others
+            from their menu. ``unread`` of the result names the latter.
         lock_timeout: as for :func:`list_entries`.
 
     Raises:
@@ -220,8 +222,9 @@ def refresh(multiboot: str, nodes: Sequence[str], *, lock_timeout: float = LOCK_
     started = _started(COMMAND_LINE)
     with claims.disk_locked(multiboot, timeout=lock_timeout):
         board = _read(multiboot)
-        multiboot_directory.replace_menu(multiboot, board, _reread(board, nodes))
-        return _state(_read(multiboot), started)
+        record, unread = rereading.menu(board, _by_uuid(nodes))
+        multiboot_directory.replace_menu(multiboot, board, record)
+        return replace(_state(_read(multiboot), started), unread=unread)
 
 
 def verify(
@@ -233,7 +236,8 @@ def verify(
     a file system is mounted: what the kernel has in its journal is not yet in the place where GRUB looks.
 
     Raises:
-        DeviceError, MultibootDamaged: as for :func:`list_entries`.
+        DeviceError, PathFailed, MultibootDamaged: as for :func:`list_entries`.
+        ToolMissing: GRUB's code isn't installed.
         Cancelled: the caller wished so.
     """
     switch = cancel or Cancellation()
@@ -325,36 +329,6 @@ def _started(command_line: Path) -> str:
 
 def _booted(record: MenuRecord, started: str) -> str:
     return started if started in record.ids else ""
-
-
-def _reread(board: Switchboard, nodes: Sequence[str]) -> MenuRecord:
-    by_uuid = _by_uuid(nodes)
-    found = [_read_again(image, board.record, by_uuid) for image in board.record.images]
-    entries = tuple(entry for each in found for entry in each.entries)
-    # What GRUB takes for the default if its block is lost.
-    default = board.state.default
-    if default not in {each.entry.id for each in entries}:
-        reason = f"{board.record.image_of(board.state.default)}, the default, has no kernel for {default} any more"
-        raise BootImpossible(device="the machine", reason=f"{reason}; set another default first")
-    return replace(
-        board.record,
-        images=tuple(each.image for each in found),
-        entries=entries,
-        default=default,
-        left_out=tuple(f"{each.image.name}: {each.reason}" for each in found if each.reason),
-    )
-
-
-def _read_again(image: ImageRecord, record: MenuRecord, by_uuid: Mapping[str, str]) -> ImageEntries:
-    """Return what an image can start now; of one that isn't there, or can't be read, what it could before."""
-    before = ImageEntries(image=image, entries=record.entries_of(image.name))
-    if any(place.uuid not in by_uuid for place in image.places):
-        return before
-    try:
-        return image_entries.read(image, by_uuid)
-    except DiskError:
-        # verify() says it. A system that is damaged, or hostile, must not keep the others from their menu.
-        return before
 
 
 def _by_uuid(nodes: Sequence[str]) -> dict[str, str]:

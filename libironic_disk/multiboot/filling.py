@@ -218,8 +218,9 @@ def menu_of(
     """Read what every image can start, and return the menu, and what people should know about it.
 
     Raises:
-        BootImpossible: the image that is to boot by default has no kernel.
+        BootImpossible: the image that is to boot by default has no kernel, or GRUB can't read one's.
         DeviceFailed, PathFailed: an image can't be read.
+        ProgramError, ToolMissing: nobody can say whether GRUB reads its kernel.
     """
     by_uuid = {each.record.root.uuid: nodes[wanted.arrangement.root_of(each.record.name)] for each in written}
     for record in (one.record for one in written):
@@ -228,8 +229,8 @@ def menu_of(
             by_uuid[record.boot.uuid] = nodes[placed]
     found = [image_entries.read(each.record, by_uuid) for each in written]
     for each in found:
-        for problem in image_entries.unreadable(each.image, each.entries[:1], by_uuid, cancel):
-            raise BootImpossible(device=by_uuid[each.image.root.uuid], reason=problem)
+        for entry in each.entries[:1]:
+            image_entries.check_readable(each.image, entry, by_uuid, cancel)
     default = wanted.request.description.default
     first = {each.image.name: each.entries[0].entry.id for each in found if each.entries}
     if default not in first:
@@ -255,8 +256,11 @@ def _compared(record: MenuRecord, by_uuid: Mapping[str, str], report: OsProberRe
     yield from report.problems
     seen = {found.node for found in report.found}
     for image in record.images:
+        node = by_uuid[image.root.uuid]
+        if node in report.unseen:
+            continue
         ours = bool(record.entries_of(image.name))
-        theirs = by_uuid[image.root.uuid] in seen
+        theirs = node in seen
         if ours and not theirs:
             yield f"os-prober finds no system in {image.name}, whose kernels were found without it"
         if theirs and not ours:

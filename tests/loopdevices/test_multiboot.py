@@ -27,6 +27,7 @@ from libironic_disk.errors import (
     SwitchRefused,
 )
 from libironic_disk.events import Cancellation, Event, Phase, PhaseStarted
+from libironic_disk.machine.boot import osprober
 from libironic_disk.machine.trees.mounts import mounted
 from libironic_disk.machine.trees.rootfs import RootDir
 from libironic_disk.multiboot import MultibootRequest
@@ -195,6 +196,15 @@ def test_the_other_disks_of_the_machine_stay_as_they_are(bench: Bench) -> None:
     result = multiboot.apply(multiboot.plan(request(disk, {"one": image(bench, image_files("1"))})))
     assert hashlib.sha256(other.file.read_bytes()).hexdigest() == before
     assert [element.os_id for element in result.info.elements] == ["one"]
+
+
+def test_where_os_prober_could_not_look_nothing_is_said_of_what_it_found(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(osprober, "_USED", ())
+    disk = bench.disk(DISK_SIZE, 512)
+    result = multiboot.apply(multiboot.plan(request(disk, {"one": image(bench, image_files("1"))})))
+    assert result.warnings == ("os-prober isn't installed: its opinion is missing",)
 
 
 def no_table(disk: LoopDisk) -> bool:

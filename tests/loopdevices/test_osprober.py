@@ -69,6 +69,7 @@ def test_a_file_system_without_a_system(bench: Bench) -> None:
 def test_a_machine_without_os_prober(bench: Bench, tmp_path: Path) -> None:
     report = osprober.probe({"/dev/null": on(FileSystem.EXT4)}, probes=tmp_path)
     assert report.problems == ("os-prober isn't installed: its opinion is missing",)
+    assert report.unseen == {"/dev/null"}
 
 
 def probe_that(folder: Path, line: str) -> Path:
@@ -97,6 +98,16 @@ def test_a_probe_that_hangs_is_a_problem_and_no_error(bench: Bench, tmp_path: Pa
     # The killed probes' mount is gone too, not only on its way out.
     os.close(os.open(node, os.O_RDONLY | os.O_EXCL))
     assert osprober.probe({node: on(FileSystem.EXT4)}).found
+
+
+@pytest.mark.parametrize("line", ["exit 127", "kill -9 $$"])
+def test_a_probe_that_fails_has_not_found_that_there_is_nothing(bench: Bench, tmp_path: Path, line: str) -> None:
+    node = root(bench, FileSystem.EXT4, SYSTEM)
+    report = osprober.probe({node: on(FileSystem.EXT4)}, probes=probe_that(tmp_path / "probes", line))
+    assert report.found == ()
+    (problem,) = report.problems
+    assert problem.startswith(f"os-prober could not look at {node}: ")
+    assert report.unseen == {node}
 
 
 def test_a_probe_that_says_what_it_likes_is_not_believed(bench: Bench, tmp_path: Path) -> None:

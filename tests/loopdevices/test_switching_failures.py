@@ -5,17 +5,20 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from libironic_disk import switching
-from libironic_disk.errors import DeviceFailed, DiskError, PathFailed
+from libironic_disk.errors import DeviceFailed, DiskError, PathFailed, ToolMissing
 from libironic_disk.machine.trees import mounts, rootfs
+from libironic_disk.pure.disks.layout import FileSystem
 from tests.conftest import Bench
 from tests.support import multiboot_partition
 from tests.support.multiboot_partition import Partitions, image_files
+from tests.support.refusing import refuse
 
 pytestmark = pytest.mark.loopdevice
 
@@ -27,18 +30,6 @@ def two(bench: Bench) -> Partitions:
     switching.set_default(made.multiboot, "two")
     switching.try_boot(made.multiboot, "one")
     return made
-
-
-def refuse(monkeypatch: pytest.MonkeyPatch, module: object, name: str, code: int, when: Callable[..., bool]) -> None:
-    """Have a function raise an error of the kernel's, for the calls that are meant."""
-    real: Callable[..., object] = getattr(module, name)
-
-    def refused(*arguments: object, **named: object) -> object:
-        if when(*arguments):
-            raise OSError(code, os.strerror(code))
-        return real(*arguments, **named)
-
-    monkeypatch.setattr(module, name, refused)
 
 
 def is_open_on(name: str) -> Callable[..., bool]:
@@ -105,3 +96,45 @@ def test_want_of_descriptors_locks_and_memory_is_told_as_such(two: Partitions, m
         refuse(patched, Path, "read_text", errno.EMFILE, lambda path, *_: path == Path("/proc/self/mountinfo"))
         with pytest.raises(DeviceFailed, match="Too many open files"):
             mounts.mount_point(two.multiboot)
+
+
+def test_nobody_says_what_grub_reads_where_its_code_is_missing(
+    two: Partitions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name, path: None if name == "grub-fstest" else f"/usr/bin/{name}")
+    with pytest.raises(ToolMissing, match="grub-fstest"):
+        switching.verify(two.multiboot, two.nodes)
+
+
+def test_a_system_that_a_refresh_cannot_read_is_named(two: Partitions, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its caller would take the update of its kernel for taken up."""
+    multiboot_partition.write(two.roots["two"], FileSystem.EXT4, image_files("3"))
+    before = switching.list_entries(two.multiboot)
+    with monkeypatch.context() as patched:
+        refuse(patched, os, "read", errno.EIO, is_open_on("os-release"))
+        state = switching.refresh(two.multiboot, two.nodes)
+    assert [each.partition(": ")[0] for each in state.unread] == ["one", "two"]
+    assert all("Input/output error" in each for each in state.unread)
+    assert switching.list_entries(two.multiboot) == before
+    assert switching.refresh(two.multiboot, two.nodes).unread == ()
+    assert [entry.kernel for entry in switching.list_entries(two.multiboot)][1] == "/boot/vmlinuz-3"
+
+
+@pytest.mark.parametrize("name", ["grub.cfg", "entries"])
+def test_an_image_whose_parameters_cannot_be_read_keeps_those_that_it_had(
+    two: Partitions, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Without them its kernel would find no root, or no console."""
+    menu = "menuentry 'x' {\n linux /boot/vmlinuz-2 own.word\n}\n"
+    loader = "title x\nlinux /boot/vmlinuz-2\noptions own.word\n"
+    files = {"/boot/grub/grub.cfg": menu} if name == "grub.cfg" else {"/boot/loader/entries/x.conf": loader}
+    texts = {path: text.encode() for path, text in files.items()}
+    multiboot_partition.write(two.roots["two"], FileSystem.EXT4, texts)
+    assert switching.refresh(two.multiboot, two.nodes).unread == ()
+    before = switching.list_entries(two.multiboot)
+    assert "own.word" in before[1].parameters.split()
+    for where, call in ((os, "read"), (os, "scandir")):
+        refuse(monkeypatch, where, call, errno.EIO, is_open_on(name))
+    state = switching.refresh(two.multiboot, two.nodes)
+    assert [each.partition(": ")[0] for each in state.unread] == ["two"]
+    assert switching.list_entries(two.multiboot) == before

@@ -8,7 +8,7 @@ from typing import Final
 from libironic_disk.errors import PathFailed
 from libironic_disk.machine.boot import grub_image
 from libironic_disk.machine.boot.grub_image import Platform
-from libironic_disk.machine.trees.rootfs import RootDir
+from libironic_disk.machine.trees.rootfs import RootDir, is_refusal
 from libironic_disk.pure.boot import grubcfg, osrelease
 from libironic_disk.pure.boot.grubcfg import GRUB_DIRECTORY, Menu, MenuEntry
 from libironic_disk.pure.boot.kernelparams import KernelParameters
@@ -47,7 +47,9 @@ def _name(tree: RootDir) -> str:
     for path in osrelease.PATHS:
         try:
             text = tree.read_file(path, limit=_OS_RELEASE_LIMIT).decode(errors="replace")
-        except PathFailed:
+        except PathFailed as error:
+            if is_refusal(error):
+                raise
             continue
         if name := grubcfg.title(osrelease.pretty_name(text)):
             return name

@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Final
 
-from libironic_disk.errors import DiskError, KernelParametersInvalid
+from libironic_disk.errors import DiskError, KernelParametersInvalid, ToolMissing
 from libironic_disk.events import Cancellation
 from libironic_disk.machine.boot import grub_directory, grub_reading, image_menu
 from libironic_disk.machine.boot.grub_directory import Systems
@@ -88,22 +88,38 @@ def unreadable(
     Nothing is said of a file system that is mounted: what is in its journal isn't yet where GRUB looks.
 
     Raises:
+        ToolMissing: a program isn't installed, so that nothing can be said.
         Cancelled: the caller wished so.
     """
     place = image.kernels_on
     if is_mounted(place, nodes[place.uuid]):
         return
-    prefix = f"/{place.subvolume}" if place.subvolume else ""
     for each in entries:
-        paths = [path for path in (each.entry.kernel, each.entry.initrd) if path]
         try:
-            with trees(image, nodes) as (tree, boot):
-                seen = grub_reading.checksums(boot or tree, [path.removeprefix(prefix) for path in paths])
-            expected = {f"{prefix}{path}": checksum for path, checksum in seen.items()}
-            grub_reading.check(nodes[place.uuid], place.filesystem, expected, cancel=cancel)
+            check_readable(image, each, nodes, cancel)
+        except ToolMissing:
+            raise
         except DiskError as error:
             cancel.check("reading kernels")
             yield f"{each.entry.id}: {error}"
+
+
+def check_readable(image: ImageRecord, entry: RecordedEntry, nodes: Mapping[str, str], cancel: Cancellation) -> None:
+    """Prove that GRUB's own code reads the kernel and the initial RAM disk of an entry of an unmounted image.
+
+    Raises:
+        BootImpossible: it doesn't.
+        DeviceFailed, PathFailed: the kernel can't read them either.
+        ProgramError, ToolMissing: it can't be asked.
+        Cancelled: the caller wished so.
+    """
+    place = image.kernels_on
+    prefix = f"/{place.subvolume}" if place.subvolume else ""
+    paths = [path for path in (entry.entry.kernel, entry.entry.initrd) if path]
+    with trees(image, nodes) as (tree, boot):
+        seen = grub_reading.checksums(boot or tree, [path.removeprefix(prefix) for path in paths])
+    expected = {f"{prefix}{path}": checksum for path, checksum in seen.items()}
+    grub_reading.check(nodes[place.uuid], place.filesystem, expected, cancel=cancel)
 
 
 def is_mounted(place: Place, node: str) -> bool:

@@ -8,7 +8,7 @@ from typing import Final
 
 from libironic_disk.errors import PathFailed
 from libironic_disk.machine.trees.imagesetup import loader_entries
-from libironic_disk.machine.trees.rootfs import RootDir
+from libironic_disk.machine.trees.rootfs import RootDir, is_refusal
 from libironic_disk.pure.boot import grubenv, imagemenu
 from libironic_disk.pure.boot.imagemenu import ImageEntry
 from libironic_disk.units import MIB
@@ -25,6 +25,9 @@ def parameters(tree: RootDir, boot: RootDir | None) -> Mapping[str, tuple[str, .
     Args:
         tree: the image's root.
         boot: its boot volume, where that is another file system.
+
+    Raises:
+        PathFailed: the kernel can't read one of the files.
     """
     holder, directory = (tree, "/boot") if boot is None else (boot, "")
     read = _Reading()
@@ -44,10 +47,16 @@ class _Reading:
         self._left = _LIMIT_OF_ALL
 
     def text(self, tree: RootDir, path: str) -> str:
-        """Return a file's contents; of one that can't be read, or is too large, none."""
+        """Return a file's contents; of one that is none, is too large or isn't there, nothing.
+
+        Raises:
+            PathFailed: the kernel can't read it. Without its parameters a system comes up otherwise, or not at all.
+        """
         try:
             data = tree.read_file(path, limit=min(_LIMIT, self._left))
-        except PathFailed:
+        except PathFailed as error:
+            if is_refusal(error):
+                raise
             return ""
         self._left -= len(data)
         return data.decode(errors="replace")

@@ -46,11 +46,13 @@ done
 mkdir -p dev target && mknod -m 666 dev/null c 1 3 && mkdir -p -m 1777 tmp var/lib/os-prober || exit 2
 [ -e ".$probes" ] || { mkdir -p ".$probes" && mount --bind "$probes" ".$probes"; } || exit 2
 mount -t "$type" -o "$options" "$node" target || exit 2
+ended=1
 for probe; do
   chroot . setpriv --reuid=65534 --regid=65534 --clear-groups --no-new-privs --bounding-set=-all \
-    "$probe" "$node" /target "$type" && exit 0
+    "$probe" "$node" /target "$type"
+  case $? in 0) exit 0 ;; 1) ;; *) ended=2 ;; esac
 done
-exit 1
+exit $ended
 """
 _NOTHING_FOUND: Final = 1
 # A shell keeps in memory all that it reads of a file of the image.
@@ -71,10 +73,14 @@ class Found:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OsProberReport:
-    """What was found, and what kept the probes from finding more; both are for a report, and decide nothing."""
+    """What was found, and what kept the probes from finding more; both are for a report, and decide nothing.
+
+    ``unseen`` are the devices that they could not look at: that nothing was found there says nothing.
+    """
 
     found: tuple[Found, ...] = ()
     problems: tuple[str, ...] = ()
+    unseen: frozenset[str] = frozenset()
 
 
 def probe(
@@ -93,9 +99,9 @@ def probe(
     """
     used = [str(probes / name) for name in _USED if (probes / name).is_file()]
     if not used:
-        return OsProberReport(problems=("os-prober isn't installed: its opinion is missing",))
+        return OsProberReport(problems=("os-prober isn't installed: its opinion is missing",), unseen=frozenset(nodes))
     found: list[Found] = []
-    problems: list[str] = []
+    problems: dict[str, str] = {}
     for node, place in nodes.items():
         if cancel is not None:
             cancel.check("os-prober's probes")
@@ -104,8 +110,8 @@ def probe(
         except Cancelled:
             raise
         except (DiskError, OSError) as error:
-            problems.append(f"os-prober could not look at {node}: {error}")
-    return OsProberReport(found=tuple(found), problems=tuple(problems))
+            problems[node] = f"os-prober could not look at {node}: {error}"
+    return OsProberReport(found=tuple(found), problems=tuple(problems.values()), unseen=frozenset(problems))
 
 
 def _run(

@@ -18,7 +18,7 @@ from pathlib import Path
 from libironic_disk.errors import DeviceBusy, DeviceFailed, DeviceLocked, DeviceReadOnly, DiskError
 from libironic_disk.events import Cancellation
 from libironic_disk.machine import process
-from libironic_disk.machine.disks import disk_io, sysfs
+from libironic_disk.machine.disks import disk_io, shortage, sysfs
 from libironic_disk.machine.disks.sysfs import BlockNode
 
 _NAP = 0.005
@@ -129,7 +129,8 @@ def check_file_unused(path: str) -> None:
     for backing in Path("/sys/block").glob("loop*/loop/backing_file"):
         try:
             status = os.stat(backing.read_text().rstrip("\n"))
-        except OSError:
+        except OSError as error:
+            shortage.refuse(error, path)
             continue
         if (status.st_dev, status.st_ino) == (file.st_dev, file.st_ino):
             users.append(f"it is attached to /dev/{backing.parts[3]}")
@@ -200,7 +201,7 @@ def uses(blocks: Iterable[BlockNode]) -> Iterator[str]:
 
 def _mounts() -> Iterator[tuple[int, str]]:
     # mountinfo and not /proc/mounts: the source's name there may be any, the device number is the kernel's.
-    for line in Path("/proc/self/mountinfo").read_bytes().splitlines():
+    for line in _said_by_kernel(Path("/proc/self/mountinfo")).splitlines():
         fields = line.split(b" ")
         major, minor = fields[2].split(b":")
         mount_point = fields[4].decode("unicode_escape", errors="replace")
@@ -215,15 +216,25 @@ def _mounts() -> Iterator[tuple[int, str]]:
 
 
 def _swap_areas() -> Iterator[int]:
-    try:
-        lines = Path("/proc/swaps").read_text(errors="replace").splitlines()[1:]
-    except OSError:
-        return
-    for line in lines:
+    for line in _said_by_kernel(Path("/proc/swaps")).decode(errors="replace").splitlines()[1:]:
         try:
             yield os.stat(line.split()[0].encode().decode("unicode_escape")).st_rdev
         except OSError:
             continue
+
+
+def _said_by_kernel(path: Path) -> bytes:
+    """Return a list of the kernel's; an empty one of a kernel that has no such list.
+
+    Raises:
+        DeviceFailed: it can't be read, and who uses what is not known then.
+    """
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return b""
+    except OSError as error:
+        raise DeviceFailed(device=str(path), action="reading", reason=error.strerror or str(error)) from error
 
 
 def _lock_holders(fd: int) -> tuple[str, ...]:
@@ -231,7 +242,11 @@ def _lock_holders(fd: int) -> tuple[str, ...]:
     status = os.fstat(fd)
     inode = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
     found = []
-    for line in Path("/proc/locks").read_text().splitlines():
+    try:
+        locks = Path("/proc/locks").read_text()
+    except OSError:
+        return ()
+    for line in locks.splitlines():
         fields = line.split()
         if "FLOCK" in fields and inode in fields:
             pid = fields[fields.index("FLOCK") + 3]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from libironic_disk.errors import DeviceError, DiskNotFound
-from libironic_disk.machine.disks import observing, sysfs
+from libironic_disk.machine.disks import observing, shortage, sysfs
 from libironic_disk.machine.disks.sysfs import BlockNode
 from libironic_disk.pure.multiboot.description import DiskIdKind
 
@@ -42,13 +42,23 @@ def file_systems_elsewhere(ours: Iterable[str]) -> frozenset[str]:
             continue
         blocks: tuple[BlockNode, ...] = ()
         # A slot without a medium, a disk that is dying or gone: whatever it is, it is not ours.
-        with suppress(DeviceError):
+        with _as_far_as_it_goes():
             blocks = sysfs.with_partitions(disk)
         for block in blocks:
-            with suppress(DeviceError):
+            with _as_far_as_it_goes():
                 if block.devno not in known:
                     found.update(signature.uuid for signature in observing.signatures_on(block.node))
     return frozenset(found - {""})
+
+
+@contextmanager
+def _as_far_as_it_goes() -> Iterator[None]:
+    """Pass over what is wrong with a device; what this machine is short of is no fault of the device's."""
+    try:
+        yield
+    except DeviceError as error:
+        if shortage.is_one(error.__cause__):
+            raise
 
 
 def disks() -> tuple[BlockNode, ...]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from libironic_disk.machine import process
+from libironic_disk.machine.disks import shortage
 from libironic_disk.pure.ranges import ByteRange
 
 _UNIT: Final = 512
@@ -101,5 +102,6 @@ def is_open(name: str) -> bool:
 def _attribute(directory: Path, name: str) -> str:
     try:
         return (directory / "dm" / name).read_text().strip()
-    except OSError:
+    except OSError as error:
+        shortage.refuse(error, directory)
         return ""

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from libironic_disk.errors import DeviceFailed, NotABlockDevice, ProgramFailed
-from libironic_disk.machine.disks import mapper
+from libironic_disk.machine.disks import mapper, shortage
 from libironic_disk.pure.disks.facts import Identity, Topology
 
 LVM: Final = "LVM"
@@ -116,6 +116,7 @@ def block_node(devno: int) -> BlockNode:
 
     Raises:
         NotABlockDevice: the kernel has none.
+        DeviceFailed: it doesn't say.
     """
     link = Path(f"/sys/dev/block/{os.major(devno)}:{os.minor(devno)}")
     try:
@@ -123,16 +124,22 @@ def block_node(devno: int) -> BlockNode:
         # The name in /dev may have a slash where sysfs has "!": only the uevent tells.
         words = dict(line.split("=", 1) for line in (directory / "uevent").read_text().splitlines() if "=" in line)
     except OSError as error:
+        shortage.refuse(error, link)
         raise NotABlockDevice(device=str(link), found="is nothing that the kernel knows") from error
     return BlockNode(node=f"/dev/{words['DEVNAME']}", devno=devno, directory=directory)
 
 
 def named(name: str) -> BlockNode | None:
-    """Return the block device that the kernel calls so; None if there is none, or it went away meanwhile."""
+    """Return the block device that the kernel calls so; None if there is none, or it went away meanwhile.
+
+    Raises:
+        DeviceFailed: the kernel doesn't say.
+    """
     try:
         major, minor = (Path("/sys/class/block") / name / "dev").read_text().split(":")
         return block_node(os.makedev(int(major), int(minor)))
-    except (OSError, ValueError, NotABlockDevice):
+    except (OSError, ValueError, NotABlockDevice) as error:
+        shortage.refuse(error, name)
         return None
 
 
@@ -208,7 +215,8 @@ def _partitions(disk: BlockNode) -> Iterator[KernelPartition]:
             size = int((entry / "size").read_text()) * _UNIT
             major, minor = (entry / "dev").read_text().split(":")
             block = block_node(os.makedev(int(major), int(minor)))
-        except (OSError, NotABlockDevice):
+        except (OSError, NotABlockDevice) as error:
+            shortage.refuse(error, entry)
             # Not a partition, or one that went away while it was looked at.
             continue
         yield KernelPartition(number=number, start=start, size=size, block=block)
@@ -271,7 +279,8 @@ def holders(block: BlockNode) -> tuple[str, ...]:
 def _names_in(directory: Path) -> tuple[str, ...]:
     try:
         return tuple(sorted(entry.name for entry in directory.iterdir()))
-    except OSError:
+    except OSError as error:
+        shortage.refuse(error, directory)
         return ()
 
 
@@ -283,7 +292,8 @@ def mapping(directory: Path) -> tuple[str, str] | None:
     try:
         uuid = (directory / "dm/uuid").read_text().strip()
         name = (directory / "dm/name").read_text().strip()
-    except OSError:
+    except OSError as error:
+        shortage.refuse(error, directory)
         return None
     return uuid.split("-", 1)[0], name
 
@@ -293,8 +303,13 @@ def _number(disk: BlockNode, attribute: str) -> int:
 
 
 def word(disk: BlockNode, attribute: str) -> str:
-    """Return an attribute's text; empty if there is none, or the device is gone."""
+    """Return an attribute's text; empty if there is none, or the device is gone.
+
+    Raises:
+        DeviceFailed: the kernel doesn't say.
+    """
     try:
         return (disk.directory / attribute).read_text(errors="replace").strip()
-    except OSError:
+    except OSError as error:
+        shortage.refuse(error, disk.node)
         return ""

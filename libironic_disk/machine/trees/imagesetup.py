@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from libironic_disk.errors import PathFailed, shown
-from libironic_disk.machine.trees.rootfs import RootDir
+from libironic_disk.machine.trees.rootfs import RootDir, is_refusal
 from libironic_disk.pure.boot import fstab
 from libironic_disk.pure.boot.fstab import Line
 from libironic_disk.pure.boot.references import replace_uuid
@@ -71,11 +71,16 @@ def loader_entries(holder: RootDir, boot: str) -> tuple[str, ...]:
     Args:
         holder: the file system that they are in.
         boot: the directory in it that is the system's ``/boot``; empty for its top.
+
+    Raises:
+        PathFailed: the kernel can't read the directory.
     """
     entries = f"{boot}/loader/entries"
     try:
         names = [name for name in holder.names(entries) if name.endswith(".conf")]
-    except PathFailed:
+    except PathFailed as error:
+        if is_refusal(error):
+            raise
         # As a rule there are none.
         return ()
     return tuple(f"{entries}/{name}" for name in names[:_MOST_ENTRIES])

@@ -28,6 +28,7 @@ Opener = Callable[[int, str, int], int]
 _NO_XDEV, _NO_MAGICLINKS, _IN_ROOT = 0x01, 0x02, 0x10
 _TRIES: Final = 32
 _READ_CHUNK: Final = 1 << 20
+_REFUSALS: Final = frozenset({errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENODEV, errno.ENOMEM})
 
 
 def open_in_root(root: int, path: str, flags: int) -> int:
@@ -57,6 +58,11 @@ def best_opener(root: int) -> Opener:
             return open_walking
         raise
     return open_in_root
+
+
+def is_refusal(error: PathFailed) -> bool:
+    """Whether the kernel could not look: then nothing is known of what is there, and an image without it is another."""
+    return isinstance(error.__cause__, OSError) and error.__cause__.errno in _REFUSALS
 
 
 class RootDir:

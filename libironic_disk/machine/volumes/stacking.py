@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from libironic_disk.machine.disks import claims, observing, sysfs
+from libironic_disk.machine.disks import claims, observing, shortage, sysfs
 from libironic_disk.machine.disks.sysfs import BlockNode
 from libironic_disk.pure.volumes.facts import Holder, HolderKind
 
@@ -58,7 +58,8 @@ def beneath(block: BlockNode) -> tuple[BlockNode, ...]:
     """Return what a device is built upon, right beneath it."""
     try:
         names = sorted(entry.name for entry in (block.directory / "slaves").iterdir())
-    except OSError:
+    except OSError as error:
+        shortage.refuse(error, block.node)
         return ()
     return tuple(lower for lower in map(sysfs.named, names) if lower is not None)
 
