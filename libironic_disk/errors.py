@@ -79,6 +79,8 @@ class DiskState(StrEnum):
 
     UNCHANGED = "unchanged"
     """Not one byte was written."""
+    INCOMPLETE = "incomplete"
+    """A system was being made anew beside others: these boot as before, and it boots as a whole or not at all."""
     UNBOOTABLE = "unbootable"
     """Something was written, and the disk was then left so that it doesn't boot."""
     UNKNOWN = "unknown"

@@ -70,6 +70,11 @@ class StagedStorage:
     disks: tuple[StagedDisk, ...]
     nodes: Mapping[str, str]
 
+    def say(self, state: DiskState) -> None:
+        """Have errors say this of the disks from now on, as of what is written into volumes that were there."""
+        for disk in self.disks:
+            disk.say(state)
+
     def commit(self, heads: Mapping[str, Sequence[Extent]] | None = None) -> None:
         """Write every disk's table, or leave none of them bootable.
 

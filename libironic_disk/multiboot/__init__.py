@@ -18,6 +18,7 @@ from pathlib import Path
 
 from libironic_disk import volumes
 from libironic_disk.bootinfo import BootInfo
+from libironic_disk.errors import DiskState
 from libironic_disk.events import Cancellation, EventSink, Phase, ignore, phase
 from libironic_disk.multiboot import filling, keeping
 from libironic_disk.multiboot.planning import MultibootPlan, MultibootRequest
@@ -64,7 +65,7 @@ def apply(
     """Do what was planned, in an order in which no disk boots before the last write.
 
     Raises:
-        DiskError: any of them. Its ``disk`` says in which state the first disk was left.
+        DiskError: any of them. Its ``disk`` says the worst state that a disk was left in.
     """
     switch = cancel or Cancellation()
     with volumes.stage(
@@ -75,8 +76,11 @@ def apply(
         nodes = {placed: filling.node_of(staged, placed) for placed in wanted.arrangement.placed}
         kept = wanted.request.description.policy is PartitionsPolicy.VERIFY
         if kept:
+            staged.say(DiskState.UNCHANGED)
+            board = keeping.switchboard(multiboot, frozenset(wanted.images))
             # From here until its new menu no entry leads to what is being written.
-            keeping.hide(multiboot, frozenset(wanted.images))
+            staged.say(DiskState.INCOMPLETE)
+            keeping.hide(multiboot, board, frozenset(wanted.images))
             keeping.make_filesystems(wanted, nodes, sink, switch)
         else:
             volumes.make_filesystems(staged, sink=sink, cancel=switch)
@@ -86,6 +90,7 @@ def apply(
             menu, warnings = filling.menu_of(wanted, nodes, filling.multiboot_uuid(disk), written, switch)
             if kept:
                 menu = keeping.show(multiboot, menu)
+                staged.say(DiskState.FINISHED)
             else:
                 head = filling.install(wanted, disk, menu, switch)
                 staged.commit({disk.plan.device: head})

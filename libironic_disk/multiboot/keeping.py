@@ -13,20 +13,19 @@ from libironic_disk import filesystems
 from libironic_disk.errors import SwitchRefused
 from libironic_disk.events import Cancellation, EventSink, Phase, phase
 from libironic_disk.machine.boot import multiboot_directory
+from libironic_disk.machine.boot.multiboot_directory import Switchboard
 from libironic_disk.multiboot.planning import MultibootPlan, uuid_of
 from libironic_disk.pure.boot.menurecord import MenuRecord
 from libironic_disk.pure.multiboot.arranging import Placed
 
 
-def hide(multiboot: str, images: frozenset[str]) -> None:
-    """Take the entries of some images out of the menu; the disk is locked already.
+def switchboard(multiboot: str, images: frozenset[str]) -> Switchboard:
+    """Look at what boots, and refuse to write images anew that do; the disk is locked already.
 
     Raises:
-        SwitchRefused: one of them is the default, is on trial, or is to be booted once. Nothing was changed.
-        DeviceBusy, DeviceFailed, MultibootDamaged, PathFailed: the multiboot partition can't be read or written.
+        SwitchRefused: one of them is the default, is on trial, or is to be booted once.
+        DeviceBusy, DeviceFailed, MultibootDamaged, PathFailed: the multiboot partition can't be read.
     """
-    if not images:
-        return
     with multiboot_directory.opened(multiboot) as tree:
         board = multiboot_directory.read(tree)
     in_use = {board.state.default, board.state.once, board.state.trial} - {""}
@@ -34,6 +33,17 @@ def hide(multiboot: str, images: frozenset[str]) -> None:
     if taken := sorted(entry for entry in in_use if known.get(entry) in images):
         reason = "it is the default, on trial, or booted next; choose another one first"
         raise SwitchRefused(wanted=f"writing {', '.join(taken)} anew", reason=reason)
+    return board
+
+
+def hide(multiboot: str, board: Switchboard, images: frozenset[str]) -> None:
+    """Take the entries of some images out of the menu, which none of them is needed in; the disk is locked already.
+
+    Raises:
+        DeviceBusy, DeviceFailed, MultibootDamaged, PathFailed: the multiboot partition can't be read or written.
+    """
+    if not images:
+        return
     record = replace(
         board.record,
         entries=tuple(each for each in board.record.entries if each.image not in images),

@@ -307,8 +307,9 @@ def test_a_system_that_boots_is_never_written_anew(bench: Bench) -> None:
     switching.try_boot(first.multiboot, "two")
     before = [hashlib.sha256(Path(node).read_bytes()).hexdigest() for node in first.nodes.values()]
     for name in ("one", "two"):
-        with pytest.raises(SwitchRefused, match=f"writing {name}-.* anew"):
+        with pytest.raises(SwitchRefused, match=f"writing {name}-.* anew") as caught:
             multiboot.apply(multiboot.plan(verified(disk, images, **{name: True})))
+        assert caught.value.disk is DiskState.UNCHANGED
     assert [hashlib.sha256(Path(node).read_bytes()).hexdigest() for node in first.nodes.values()] == before
 
 
@@ -323,8 +324,9 @@ def test_a_system_half_written_is_in_no_menu(bench: Bench) -> None:
         if isinstance(event, PhaseStarted) and event.phase is Phase.IMAGE:
             cancel.cancel()
 
-    with pytest.raises(Cancelled):
+    with pytest.raises(Cancelled) as caught:
         multiboot.apply(wanted, sink=sink, cancel=cancel)
+    assert caught.value.disk is DiskState.INCOMPLETE
     assert [entry.image for entry in switching.list_entries(first.multiboot)] == ["one"]
     assert switching.verify(first.multiboot, [first.nodes["disk 1 root-one"]])[0].startswith("two: no file system")
     multiboot.apply(wanted)

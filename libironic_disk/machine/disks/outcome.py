@@ -5,8 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Final
 
 from libironic_disk.errors import DiskError, DiskState, add_aftermath
+
+_WORSE_AND_WORSE: Final = (
+    DiskState.UNCHANGED,
+    DiskState.FINISHED,
+    DiskState.INCOMPLETE,
+    DiskState.UNBOOTABLE,
+    DiskState.UNKNOWN,
+)
 
 
 @dataclass(slots=True)
@@ -18,11 +27,15 @@ class Progress:
 
 @contextmanager
 def labelled(progress: Progress) -> Iterator[None]:
-    """Say in every error that passes in which state the disk is, whatever was being released when it happened."""
+    """Say in every error that passes in which state the disk is, whatever was being released when it happened.
+
+    Of several disks that are held together it says the worst.
+    """
     try:
         yield
     except DiskError as error:
-        error.disk = progress.state
+        said = error.disk or progress.state
+        error.disk = max(said, progress.state, key=_WORSE_AND_WORSE.index)
         raise
 
 

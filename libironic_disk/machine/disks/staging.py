@@ -71,6 +71,10 @@ class StagedDisk:
         """
         self._finish(head)
 
+    def say(self, state: DiskState) -> None:
+        """Have errors say this of the disk from now on, as of what is written into partitions that were there."""
+        self._progress.state = state
+
     def revoke(self) -> None:
         """Have the disk made unbootable on the way out after all, as another one that belongs to it wasn't finished."""
         self._progress.state = DiskState.UNKNOWN

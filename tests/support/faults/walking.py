@@ -186,7 +186,7 @@ def _judged_error(error: BaseException, found: State, fault: Fault, trace: str) 
         assert fault.stays, f"the disk could have been made unbootable: {error}\n{trace}"
         assert error.aftermath, f"nothing says why its state is unknown: {error}"
     elif said is not None:
-        assert found is SAYS[said], f"it says {said}, and {found} is there: {error}\n{trace}"
+        assert found in SAYS[said], f"it says {said}, and {found} is there: {error}\n{trace}"
     return f"{type(error).__name__}: {found}"
 
 

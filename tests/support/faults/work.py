@@ -26,9 +26,10 @@ class State(StrEnum):
 
 
 SAYS = {
-    DiskState.UNCHANGED: State.OLD,
-    DiskState.UNBOOTABLE: State.NOTHING,
-    DiskState.FINISHED: State.NEW,
+    DiskState.UNCHANGED: {State.OLD},
+    DiskState.INCOMPLETE: {State.OLD, State.NOTHING, State.NEW},
+    DiskState.UNBOOTABLE: {State.NOTHING},
+    DiskState.FINISHED: {State.NEW},
 }
 """What an error says of the disk, and what has to be found there."""
 

@@ -1,0 +1,265 @@
+"""Several images onto a disk that boots something else, and one of several anew while the others stay."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import subprocess
+import tarfile
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from libironic_disk import multiboot
+from libironic_disk.events import Cancellation, EventSink
+from libironic_disk.multiboot import MultibootRequest, MultibootResult
+from libironic_disk.request import FirmwareEntry
+from libironic_disk.units import MIB
+from tests.support import oracles, wholedisks
+from tests.support.disks import LoopDisk
+from tests.support.faults.scenes import OldDisk, old_disk
+from tests.support.faults.work import Of, Scene, State, Try
+from tests.support.faults.works.deployments import part_file
+from tests.support.faults.works.switches import as_grub_reads
+from tests.support.multiboot_partition import image_files
+from tests.support.oracles import Row
+
+SIZE = 420 * MIB
+_IMAGE = 24 * MIB
+_ROOT = "40"
+_MULTIBOOT = "multiboot"
+
+
+def files(version: str) -> dict[str, bytes]:
+    """Return the files of a system with a kernel of this version, which os-prober's probes take for one too."""
+    release = f'NAME="Test"\nPRETTY_NAME="Test {version}"\n'.encode()
+    return {
+        **image_files(version),
+        "/etc/os-release": release,
+        "/etc/fstab": b"# own\n",
+        "/usr/lib64/ld-linux-x86-64.so.2": b"",
+    }
+
+
+def file_system(folder: Path, version: str) -> Path:
+    """Make an image of an ext4."""
+    tree = folder / f"tree-{version}"
+    for path, content in files(version).items():
+        place = tree / path.lstrip("/")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(content)
+    image = folder / f"{version}.img"
+    subprocess.run(["mke2fs", "-q", "-t", "ext4", "-d", str(tree), str(image), f"{_IMAGE // MIB}M"], check=True)
+    return image
+
+
+def archive(folder: Path, version: str) -> Path:
+    """Make an image that is a compressed archive of files."""
+    path = folder / f"{version}.tar.gz"
+    with tarfile.open(path, "w:gz") as made:
+        for name, content in files(version).items():
+            entry = tarfile.TarInfo(name.lstrip("/"))
+            entry.size, entry.mode = len(content), 0o644
+            made.addfile(entry, io.BytesIO(content))
+    return path
+
+
+def asked(device: str, images: Mapping[str, Path], *, anew: Sequence[str] = ()) -> dict[str, Any]:
+    """Return a description of these systems, and of a volume that all share; all on a new disk, or ``anew`` alone."""
+    kind = {"type": "partition", "file_system": "ext4"}
+    volumes: list[dict[str, Any]] = [
+        {**kind, "mount": "/", "images": [name], "size": _ROOT, "name": f"root-{name}", "keep_data": name not in anew}
+        for name in images
+    ]
+    volumes.append({**kind, "mount": "/srv", "images": [*images], "size": "16", "keep_data": True})
+    return {
+        "images": [
+            {"name": name, "image_pull_url": f"file://{path}", "target": "/", "boot": number == 0}
+            for number, (name, path) in enumerate(images.items())
+        ],
+        "partitions": [{"type": "disk", "id": {"type": "name", "value": device}, "volumes": volumes}],
+        "partitions_policy": "verify" if anew else "clean",
+    }
+
+
+def _request(description: dict[str, Any], *devices: str, seed: bytes = b"the new ones") -> MultibootRequest:
+    return MultibootRequest(
+        description=multiboot.read(description),
+        devices=devices,
+        file_sector_size=512 if devices else None,
+        firmware_entry=FirmwareEntry.NEVER,
+        menu_timeout=1,
+        seed=seed,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnewTry:
+    """Several images onto a disk that boots others; ``versions`` of their kernels are in the menu's order."""
+
+    disk: OldDisk
+    scene: Scene
+    request: MultibootRequest
+    versions: tuple[str, ...]
+
+    def call(self, sink: EventSink, cancel: Cancellation) -> MultibootResult:
+        """Deploy."""
+        return multiboot.apply(multiboot.plan(self.request), sink=sink, cancel=cancel)
+
+    def found(self, result: object | None) -> State:
+        """Look at the disk: is it as before, is nothing there, or all of the new systems."""
+        if self.disk.is_unchanged:
+            return State.OLD
+        disk = self.disk.disk
+        if not wholedisks.opinions(Path(disk.node), sector_size=disk.sector_size):
+            self.disk.assert_boots_nothing()
+            return State.NOTHING
+        oracles.check_gpt(disk.node)
+        with Path(disk.node).open("rb") as file:
+            assert b"GRUB" in file.read(440), "there is a table, and no boot code"
+        menu = Menu.on(disk)
+        assert menu.versions == self.versions, f"the menu has {menu.versions}"
+        menu.assert_boots(disk)
+        assert_said(result)
+        return State.NEW
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OneAnewTry:
+    """One system anew; ``kept`` are the bytes of all that is not to be touched."""
+
+    disk: LoopDisk
+    scene: Scene
+    request: MultibootRequest
+    kept: str
+    before: tuple[str, ...]
+    after: tuple[str, ...]
+
+    def call(self, sink: EventSink, cancel: Cancellation) -> MultibootResult:
+        """Deploy."""
+        return multiboot.apply(multiboot.plan(self.request), sink=sink, cancel=cancel)
+
+    def found(self, result: object | None) -> State:
+        """Look at the disk: what is kept is as it was, and what is in the menu is whole."""
+        assert digest_of_kept(self.disk) == self.kept, "something was changed that is to be kept"
+        menu = Menu.on(self.disk)
+        menu.assert_boots(self.disk)
+        assert menu.default == menu.entries[0][0], "another system is the default"
+        if menu.versions == self.before[:1]:
+            return State.NOTHING
+        if menu.versions == self.before:
+            return State.OLD
+        assert menu.versions == self.after, f"the menu has {menu.versions}"
+        assert_said(result)
+        return State.NEW
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Menu:
+    """The menu that GRUB's own code finds on a disk."""
+
+    default: str
+    entries: tuple[tuple[str, str], ...]
+
+    @classmethod
+    def on(cls, disk: LoopDisk) -> Menu:
+        """Read it."""
+        row = next(row for row in rows(disk) if row.name == _MULTIBOOT)
+        with part_of(disk, row) as node:
+            oracles.check_filesystem("ext4", node)
+            seen = as_grub_reads(Path(node))
+        return cls(default=seen.variables["saved_entry"], entries=seen.menu)
+
+    @property
+    def versions(self) -> tuple[str, ...]:
+        """The kernels' versions."""
+        return tuple(kernel.rpartition("vmlinuz-")[2] for _, kernel in self.entries)
+
+    def assert_boots(self, disk: LoopDisk) -> None:
+        """Assert that GRUB's code reads each kernel and RAM disk whole, and that its root has its lines in fstab."""
+        for entry, kernel in self.entries:
+            version = kernel.rpartition("vmlinuz-")[2]
+            row = next(row for row in rows(disk) if row.name == f"root-{entry.partition('-')[0]}")
+            with part_of(disk, row) as node:
+                oracles.check_filesystem("ext4", node)
+                for path in (kernel, f"/boot/initrd.img-{version}"):
+                    said = oracles.output("grub-fstest", node, "crc", f"(loop0){path}").strip()
+                    assert said == f"{zlib.crc32(files(version)[path]):08x}", f"{path} is not whole"
+                fstab = oracles.output("debugfs", "-R", "cat /etc/fstab", node)
+                assert f"UUID={oracles.blkid(node)['UUID']} / ext4" in " ".join(fstab.split())
+                assert "# own" in fstab
+
+
+def assert_said(result: object | None) -> None:
+    """Assert that a warning says what went wrong with os-prober, and nothing that isn't so."""
+    if isinstance(result, MultibootResult):
+        wrong = [each for each in result.warnings if not each.startswith("os-prober could not look at ")]
+        assert not wrong, f"warnings of what isn't so: {wrong}"
+
+
+def rows(disk: LoopDisk) -> tuple[Row, ...]:
+    """Return the partitions, as sfdisk sees them."""
+    return oracles.sfdisk(disk.node).rows
+
+
+def part_of(disk: LoopDisk, row: Row) -> AbstractContextManager[str]:
+    """Give a partition as a device of its own."""
+    return part_file(disk, row.start * disk.sector_size, row.size * disk.sector_size)
+
+
+def digest_of_kept(disk: LoopDisk) -> str:
+    """Return the digest of the whole disk but the multiboot partition and the second root."""
+    subprocess.run(["blockdev", "--flushbufs", disk.node], check=True)
+    digest = hashlib.sha256()
+    at = 0
+    written = sorted((row.start, row.size) for row in rows(disk) if row.name in {_MULTIBOOT, "root-two"})
+    with disk.file.open("rb") as file:
+        for start, size in (*written, (os.fstat(file.fileno()).st_size // disk.sector_size, 0)):
+            file.seek(at * disk.sector_size)
+            digest.update(file.read((start - at) * disk.sector_size))
+            at = start + size
+    return digest.hexdigest()
+
+
+@contextmanager
+def _begin(base: Path, images: Mapping[str, Path], versions: tuple[str, ...]) -> Iterator[Try]:
+    with old_disk(base) as (disk, scene):
+        request = _request(asked(disk.disk.node, images))
+        yield AnewTry(disk=disk, scene=scene, request=request, versions=versions)
+
+
+@contextmanager
+def _begin_one(
+    base: Path, images: Mapping[str, Path], before: tuple[str, ...], after: tuple[str, ...]
+) -> Iterator[Try]:
+    with old_disk(base) as (disk, scene):
+        request = _request(asked(disk.disk.node, images, anew=["two"]), seed=b"both")
+        kept = digest_of_kept(disk.disk)
+        yield OneAnewTry(disk=disk.disk, scene=scene, request=request, kept=kept, before=before, after=after)
+
+
+def _deployed(base: Path, images: Mapping[str, Path], seed: bytes) -> Path:
+    with base.open("wb") as file:
+        file.truncate(SIZE)
+    multiboot.apply(multiboot.plan(_request(asked(str(base), images), str(base), seed=seed)))
+    return base
+
+
+def several(folder: Path) -> Of:
+    """A file system and an archive of files, onto a disk that boots another system."""
+    base = _deployed(folder / "old.img", {"old": file_system(folder, "1")}, b"the old one")
+    images = {"one": file_system(folder, "4"), "two": archive(folder, "5")}
+    return Of(name="deploy two images", begin=partial(_begin, base, images, ("4", "5")))
+
+
+def one_anew(folder: Path) -> Of:
+    """The second of two systems anew, the first one and a volume of both kept."""
+    first = file_system(folder, "1")
+    base = _deployed(folder / "two.img", {"one": first, "two": file_system(folder, "2")}, b"both")
+    images = {"one": first, "two": file_system(folder, "3")}
+    return Of(name="deploy one of two images anew", begin=partial(_begin_one, base, images, ("1", "2"), ("1", "3")))
