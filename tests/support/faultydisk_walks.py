@@ -154,7 +154,7 @@ def _check_says(error: DiskError, state: State, node: str, *, is_lasting: bool, 
             assert is_lasting, f"the disk could have been made unbootable: {error}\n{trace}"
             assert error.aftermath, f"nothing says why its state is unknown: {error}\n{trace}"
         case said:
-            assert state is SAYS[said], f"it says {said}, and {state} is there: {error}\n{trace}"
+            assert state in SAYS[said], f"it says {said}, and {state} is there: {error}\n{trace}"
 
 
 @contextmanager
