@@ -16,7 +16,13 @@ _ALWAYS = {"EIO of a write", "kill -9", "a program fails"}
 """What is walked whenever tests run."""
 
 
-@pytest.fixture(scope="module", params=[multiimage.several, multiimage.one_anew], ids=["several", "one anew"])
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(multiimage.several, id="several"),
+        pytest.param(multiimage.one_anew, id="one anew", marks=pytest.mark.walk),
+    ],
+)
 def work(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Work:
     """Each of the two, with what it needs."""
     made: Work = request.param(tmp_path_factory.mktemp("work"))
