@@ -13,6 +13,7 @@ import pytest
 
 from libironic_disk import switching
 from libironic_disk.errors import DeviceFailed, DiskError, PathFailed, ToolMissing
+from libironic_disk.machine.boot import multiboot_directory
 from libironic_disk.machine.trees import mounts, rootfs
 from libironic_disk.pure.disks.layout import FileSystem
 from tests.conftest import Bench
@@ -138,3 +139,15 @@ def test_an_image_whose_parameters_cannot_be_read_keeps_those_that_it_had(
     state = switching.refresh(two.multiboot, two.nodes)
     assert [each.partition(": ")[0] for each in state.unread] == ["two"]
     assert switching.list_entries(two.multiboot) == before
+
+
+def test_what_a_call_that_was_killed_left_goes_with_the_next_menu(two: Partitions) -> None:
+    """It would fill the partition, and no later call could write a menu."""
+    left, others = ".0123456789abcdef01234567", (".theirs", ".0123456789abcdef")
+    for name in (left, *others):
+        multiboot_partition.write(two.multiboot, FileSystem.EXT4, {f"/boot/grub/{name}": b"x" * 1000})
+    switching.refresh(two.multiboot, two.nodes)
+    with multiboot_directory.opened(two.multiboot) as tree:
+        names = tree.names("/boot/grub")
+    assert left not in names
+    assert {*others} <= {*names}

@@ -7,6 +7,7 @@ ext4), and at boot there is nobody left to tell. grub-fstest is that very code, 
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
@@ -107,5 +108,8 @@ def _checksum(node: str, path: str, cancel: Cancellation | None) -> str:
 def _words(error: ProgramError) -> str:
     if said := error.stderr.strip().rstrip("."):
         return said
+    if isinstance(error, ProgramFailed) and error.exit_code == -signal.SIGKILL:
+        # By its limit of processor time, which an image may lead it to, or by the kernel for want of memory.
+        return "grub-fstest was killed"
     ended = f"ended with status {error.exit_code}" if isinstance(error, ProgramFailed) else "took too long"
     return f"grub-fstest {ended}"

@@ -163,6 +163,7 @@ def replace_menu(node: str, board: Switchboard, record: MenuRecord) -> None:
     """
     idle = board.state.generation.other
     with opened(node, read_only=False) as tree:
+        tree.remove_unfinished(GRUB_DIRECTORY)
         write_menu(tree, idle, record)
     with opened(node, read_only=False) as tree:
         now = read(tree)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import secrets
 import stat
 import struct
@@ -169,6 +170,16 @@ class RootDir:
                 except OSError as error:
                     self._fail(directory, error)
 
+    def remove_unfinished(self, directory: str) -> None:
+        """Remove what a process that was killed had begun to write in a directory; nobody else may be writing there."""
+        unfinished = [name for name in self.names(directory) if _UNFINISHED.fullmatch(name)]
+        with self._opened(directory, os.O_RDONLY | os.O_DIRECTORY) as parent:
+            for name in unfinished:
+                try:
+                    os.unlink(name, dir_fd=parent)
+                except OSError as error:
+                    self._fail(f"{directory.rstrip('/')}/{name}", error)
+
     def rewrite_file(self, path: str, data: bytes) -> None:
         """Write a file as :meth:`write_file` does; one that was there leaves it its owner, permissions and labels."""
         mode, owner, labels = 0o644, None, {}
@@ -273,6 +284,10 @@ class RootDir:
     def _fail(self, path: str, error: OSError) -> NoReturn:
         reason = "it leads into another file system" if error.errno == errno.EXDEV else error.strerror
         raise PathFailed(tree=self._tree, path=path, reason=reason or str(error)) from error
+
+
+_UNFINISHED: Final = re.compile(r"\.[0-9a-f]{24}")
+"""The names that :func:`_write` gives."""
 
 
 def _write(parent: int, name: str, data: bytes, *, mode: int, sync: bool) -> None:

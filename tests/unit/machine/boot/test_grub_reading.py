@@ -100,6 +100,7 @@ def test_another_content_is_found(node: str, monkeypatch: pytest.MonkeyPatch) ->
             "cannot open `x': unknown filesystem",
         ),
         (failed(-11, ""), "grub-fstest ended with status -11"),
+        (failed(-9, ""), "grub-fstest was killed"),
         (ProgramTimedOut(argv=("setpriv",), stderr="", timeout=120), "grub-fstest took too long"),
     ],
 )
