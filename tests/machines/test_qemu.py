@@ -14,27 +14,10 @@ import pytest
 from lab import qemu
 from lab.qemu import Machine, MachineFailed, booted
 from libironic_disk.pure.roles import Firmware
+from tests.support.bootsector import MARKER, disk
 from tests.support.udevd import until
 
 pytestmark = pytest.mark.machine
-
-# Writes the text at 0x7c40 to the first serial port, echoes one character, then says so and stops.
-BOOT_SECTOR = bytes.fromhex(
-    "31c0 8ed8"  # xor ax, ax; mov ds, ax
-    "ba f803"  # mov dx, 0x3f8
-    "be 407c"  # mov si, 0x7c40
-    "ac 84c0 7403 ee ebf8"  # next: lodsb; test al, al; jz wait; out dx, al; jmp next
-    "ba fd03 ec a801 74f8"  # wait: mov dx, 0x3fd; in al, dx; test al, 1; jz wait
-    "ba f803 ec ee"  # mov dx, 0x3f8; in al, dx; out dx, al
-    "f4 ebfd"  # stop: hlt; jmp stop
-)
-MARKER = "a machine that boots"
-
-
-def disk(path: Path) -> Path:
-    code = BOOT_SECTOR.ljust(0x40, b"\0") + MARKER.encode() + b"\0"
-    path.write_bytes(code.ljust(510, b"\0") + b"\x55\xaa" + bytes(1 << 20))
-    return path
 
 
 def is_alive(pid: int) -> bool:

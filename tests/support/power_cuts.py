@@ -11,7 +11,7 @@ import os
 import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from libironic_disk.pure.ranges import ByteRange, merged, without
@@ -93,6 +93,10 @@ class Run:
                 for change in self.log.changes
                 if os.pread(file.fileno(), change.length, change.offset) != change.content
             )
+
+    def cut(self, left: int) -> Run:
+        """Return the same without its last ``left`` writes."""
+        return replace(self, log=WriteLog(groups=(self.log.changes[: len(self.log.changes) - left],)))
 
     def after(self, place: Path) -> Path:
         """Make the disk as all of the writes leave it."""
