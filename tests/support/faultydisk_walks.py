@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 from libironic_disk import deploy
 from libironic_disk.errors import DiskError, DiskState
@@ -28,7 +30,6 @@ from tests.support.faults.scenes import OldDisk
 from tests.support.faults.walking import Row
 from tests.support.faults.work import SAYS, Scene, State
 from tests.support.faults.works.deployments import DRIVE, DeployTry, system_image
-from tests.support.faultydisks import beside
 from tests.support.udevd import settle
 
 SIZE = 160 * MIB
@@ -90,6 +91,20 @@ class Ended:
     seconds: float
 
 
+class Subject(Protocol):
+    """A disk that fails."""
+
+    @property
+    def node(self) -> str:
+        """As the library sees it."""
+
+    def digest(self) -> str:
+        """Return the SHA-256 of what is really on it."""
+
+    def really(self) -> AbstractContextManager[LoopDisk]:
+        """Give what is really on it, as a disk of its own."""
+
+
 def when(phase: Phase, happens: Callable[[], None]) -> EventSink:
     """Return a sink that has something happen when a phase is over."""
 
@@ -100,15 +115,25 @@ def when(phase: Phase, happens: Callable[[], None]) -> EventSink:
     return sink
 
 
+def at_event(number: int, happens: Callable[[], None]) -> EventSink:
+    """Return a sink that has something happen at an event, the first of which has the number 1."""
+    numbers = itertools.count(1)
+
+    def sink(event: Event) -> None:
+        if next(numbers) == number:
+            happens()
+
+    return sink
+
+
 def deployed(
-    deployment: Deployment, node: str, really: LoopDisk, *, sink: EventSink | None = None, is_lasting: bool = False
+    deployment: Deployment, disk: Subject, *, sink: EventSink | None = None, is_lasting: bool = False
 ) -> Ended:
     """Deploy in a process of its own, and judge what came of it.
 
     Args:
         deployment: what is deployed.
-        node: the disk as the library sees it.
-        really: what is beneath it.
+        disk: what it is deployed onto.
         sink: what happens meanwhile.
         is_lasting: the fault is still there when the disk is to be made unbootable.
 
@@ -116,23 +141,12 @@ def deployed(
         AssertionError: something was leaked, the error isn't one of the library's, doesn't name the disk, or says
             something of it that isn't so; or what boots is neither the old system nor the new one.
     """
-    before = really.digest()
-    request = deployment.on(node)
-    with tempfile.TemporaryDirectory() as folder, _nothing_mapped():
-        scene = Scene(nodes=(node,), temporary=Path(folder))
-
-        def call(theirs: EventSink, cancel: Cancellation) -> object:
-            tempfile.tempdir = folder
-            return deploy.deploy(request, sink=sink or theirs, cancel=cancel)
-
-        began = time.monotonic()
-        ended = worker.run(call, deadline=_DEADLINE)
-        seconds = time.monotonic() - began
-        assert not ended.signal
-        assert not ended.leaked, f"held by the process: {ended.leaked} ({ended.error})"
-        assert not ended.orphans, f"these outlived the call: {ended.orphans}"
-        assert not holdings.files(scene.temporary), f"left behind: {holdings.files(scene.temporary)}"
-    with beside(really) as found:
+    before, request = disk.digest(), deployment.on(disk.node)
+    began = time.monotonic()
+    ended = called(lambda theirs, cancel: deploy.deploy(request, sink=sink or theirs, cancel=cancel), disk.node)
+    seconds = time.monotonic() - began
+    scene = Scene(nodes=(disk.node,), temporary=Path(tempfile.gettempdir()))
+    with disk.really() as found:
         state = DeployTry(
             disk=OldDisk(disk=found, digest=before), scene=scene, request=deployment.on(found.node)
         ).found(None)
@@ -140,13 +154,36 @@ def deployed(
     if error is None:
         assert state is State.NEW, f"nothing was raised, and {state} is there"
         return Ended(outcome="done", error=None, seconds=seconds)
-    assert isinstance(error, DiskError), f"an error that nobody documents:\n{ended.trace}"
-    _check_says(error, state, node, is_lasting=is_lasting, trace=ended.trace)
+    assert isinstance(error, DiskError)
+    _check_says(error, state, is_lasting=is_lasting, trace=ended.trace)
     return Ended(outcome=f"{type(error).__name__}: {state}", error=error, seconds=seconds)
 
 
-def _check_says(error: DiskError, state: State, node: str, *, is_lasting: bool, trace: str) -> None:
-    assert node in f"{error}{getattr(error, 'argv', '')}", f"it doesn't name {node}: {error}\n{trace}"
+def called(call: worker.Work, node: str) -> worker.Ended:
+    """Make a call in a process of its own.
+
+    Raises:
+        AssertionError: something was leaked, or the error isn't one of the library's, or doesn't name the disk.
+    """
+    with tempfile.TemporaryDirectory() as folder, _nothing_mapped():
+
+        def apart(sink: EventSink, cancel: Cancellation) -> object:
+            tempfile.tempdir = folder
+            return call(sink, cancel)
+
+        ended = worker.run(apart, deadline=_DEADLINE)
+        assert not ended.signal
+        assert not ended.leaked, f"held by the process: {ended.leaked} ({ended.error})"
+        assert not ended.orphans, f"these outlived the call: {ended.orphans}"
+        assert not holdings.files(Path(folder)), f"left behind: {holdings.files(Path(folder))}"
+    error = ended.error
+    if error is not None:
+        assert isinstance(error, DiskError), f"an error that nobody documents:\n{ended.trace}"
+        assert node in f"{error}{getattr(error, 'argv', '')}", f"it doesn't name {node}: {error}\n{ended.trace}"
+    return ended
+
+
+def _check_says(error: DiskError, state: State, *, is_lasting: bool, trace: str) -> None:
     match error.disk:
         case None:
             raise AssertionError(f"it doesn't say what is on the disk: {error}\n{trace}")
@@ -171,10 +208,10 @@ def _devices() -> set[str]:
     return {path.parts[3] for kind in ("loop/backing_file", "dm/name") for path in Path("/sys/block").glob(f"*/{kind}")}
 
 
-def row(deployment: Deployment, fault: str, steps: int, outcomes: Counter[str]) -> Row:
+def row(work: str, fault: str, steps: int, outcomes: Counter[str]) -> Row:
     """Return the row of the table."""
     return Row(
-        work=deployment.name,
+        work=work,
         fault=fault,
         steps=steps,
         tried=outcomes.total(),

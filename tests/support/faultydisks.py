@@ -82,6 +82,18 @@ class FaultyDisk:
         fill(self.sound, image)
         subprocess.run(["blockdev", "--flushbufs", self.node], check=True)
 
+    def digest(self) -> str:
+        """Return the SHA-256 of what is really on it."""
+        return self.sound.digest()
+
+    @contextmanager
+    def really(self) -> Iterator[LoopDisk]:
+        """Give what is really on it, as a disk of its own."""
+        with attach(self.sound.file, self.sound.sector_size) as found:
+            settle()
+            yield found
+            settle()
+
     @contextmanager
     def logged(self, log: LoopDisk) -> Iterator[None]:
         """Note each write; :func:`tests.support.dm_log.writes` reads ``log`` afterwards."""
@@ -172,15 +184,6 @@ def _looped(mapping: str, sector_size: int) -> Iterator[str]:
 def _remove() -> None:
     settle()
     output("dmsetup", "remove", "--retry", _NAME)
-
-
-@contextmanager
-def beside(disk: LoopDisk) -> Iterator[LoopDisk]:
-    """Give what is really on a disk, as a disk of its own."""
-    with attach(disk.file, disk.sector_size) as found:
-        settle()
-        yield found
-        settle()
 
 
 def written_places(log: LoopDisk, *, most: int = 4096) -> list[tuple[int, int]]:

@@ -14,20 +14,24 @@ from pathlib import Path
 
 import pytest
 
-from libironic_disk.errors import DeviceFailed, DiskState
+from libironic_disk import deploy
+from libironic_disk.errors import DeviceFailed, DiskError, DiskState, NotABlockDevice
 from libironic_disk.events import Phase
 from libironic_disk.units import MIB
 from tests.conftest import Bench
 from tests.machines.inside.conftest import Told
-from tests.support import faultydisks
-from tests.support.faultydisk_walks import SIZE, Deployment, Ended, deployed, deployments, old_disk, row, when
+from tests.support import faultydisks, goingdisks, oracles
+from tests.support.faultydisk_walks import SIZE, Deployment, Ended, at_event, deployed, deployments, old_disk, row, when
 from tests.support.faultydisks import Fault, FaultyDisk, Place
+from tests.support.goingdisks import GoingDisk
 
 pytestmark = [pytest.mark.inside, pytest.mark.timeout(300)]
 
 
-STEPS = [1, pytest.param(30, marks=[pytest.mark.full, pytest.mark.timeout(1800)])]
-WORKS = ["uefi", pytest.param("bios", marks=pytest.mark.full), "whole"]
+FULL = pytest.mark.full
+STEPS = [1, pytest.param(30, marks=[FULL, pytest.mark.timeout(1800)])]
+# Of each deployment here; the last ones come after the commit.
+MOST_EVENTS = 16
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +71,7 @@ def places(
         if name not in known:
             log = bench.disk(3 * SIZE, 512)
             with disk.logged(log):
-                assert deployed(works[name], disk.node, disk.sound).outcome == "done"
+                assert deployed(works[name], disk).outcome == "done"
             known[name] = faultydisks.written_places(log)
         return known[name]
 
@@ -83,12 +87,12 @@ def walked(
         disk.fill(old)
         outcomes[attempt(step).outcome] += 1
         disk.mend()
-        assert deployed(deployment, disk.node, disk.sound).outcome == "done"
+        assert deployed(deployment, disk).outcome == "done"
     return outcomes
 
 
 @pytest.mark.parametrize("steps", STEPS)
-@pytest.mark.parametrize("name", WORKS)
+@pytest.mark.parametrize("name", ["uefi", pytest.param("bios", marks=FULL), pytest.param("whole", marks=FULL)])
 def test_a_place_of_the_disk_is_bad(
     disk: FaultyDisk, old: Path, works: dict[str, Deployment], places: Places, name: str, steps: int, told: Told
 ) -> None:
@@ -100,13 +104,13 @@ def test_a_place_of_the_disk_is_bad(
         bad = [Place(start=start, end=end, fault=Fault.DEAD)]
         # What planning reads it would find bad, and nothing would be to be seen then.
         sink = when(Phase.CHECK, lambda: disk.break_at(bad))
-        return deployed(work, disk.node, disk.sound, sink=sink, is_lasting=True)
+        return deployed(work, disk, sink=sink, is_lasting=True)
 
-    told(row(work, "a place of the disk is bad", len(written), walked(disk, old, work, len(chosen), attempt)))
+    told(row(work.name, "a place of the disk is bad", len(written), walked(disk, old, work, len(chosen), attempt)))
 
 
 @pytest.mark.parametrize("steps", STEPS)
-@pytest.mark.parametrize("name", WORKS)
+@pytest.mark.parametrize("name", [pytest.param("uefi", marks=FULL), pytest.param("bios", marks=FULL), "whole"])
 def test_the_disk_dies(
     disk: FaultyDisk, old: Path, works: dict[str, Deployment], places: Places, name: str, steps: int, told: Told
 ) -> None:
@@ -115,15 +119,57 @@ def test_the_disk_dies(
 
     def attempt(step: int) -> Ended:
         with disk.dying_after(draw.randrange(1, count)):
-            return deployed(work, disk.node, disk.sound, is_lasting=True)
+            return deployed(work, disk, is_lasting=True)
 
-    told(row(work, "the disk dies", count, walked(disk, old, work, steps, attempt)))
+    told(row(work.name, "the disk dies", count, walked(disk, old, work, steps, attempt)))
+
+
+@pytest.fixture
+def going(bench: Bench, old: Path) -> Iterator[GoingDisk]:
+    """A disk that boots something, and that can be taken out."""
+    with goingdisks.going(bench, SIZE) as found:
+        found.fill(old)
+        yield found
+
+
+@pytest.mark.parametrize("steps", STEPS)
+@pytest.mark.parametrize("name", [pytest.param("uefi", marks=FULL), "bios", pytest.param("whole", marks=FULL)])
+def test_the_disk_is_taken_out(
+    going: GoingDisk, old: Path, works: dict[str, Deployment], name: str, steps: int, told: Told
+) -> None:
+    work, events = works[name], MOST_EVENTS
+    outcomes: Counter[str] = Counter()
+    for step in range(steps):
+        number = events * (2 * step + 1) // (2 * steps)
+        ended = deployed(work, going, sink=at_event(number, going.go), is_lasting=True)
+        outcomes[ended.outcome] += 1
+        going.come_back()
+        assert deployed(work, going).outcome == "done"
+        going.fill(old)
+    told(row(work.name, "the disk is taken out", events, outcomes))
+
+
+def test_a_disk_that_goes_between_plan_and_apply_is_missed(going: GoingDisk, works: dict[str, Deployment]) -> None:
+    for name in ("uefi", "whole"):
+        plan = deploy.plan(works[name].on(going.node))
+        going.go()
+        with pytest.raises(DiskError, match=going.node) as gone:
+            deploy.apply(plan)
+        assert gone.value.disk is DiskState.UNCHANGED
+        with pytest.raises(NotABlockDevice, match=going.node) as missing:
+            deploy.plan(works[name].on(going.node))
+        assert missing.value.disk is DiskState.UNCHANGED
+        going.come_back()
+    # It is the same, by its serial number.
+    deploy.apply(plan)
+    with going.really() as found:
+        oracles.check_gpt(found.node)
 
 
 def test_a_disk_that_dies_before_the_lock_is_back_says_why_nobody_knows_its_state(
     disk: FaultyDisk, works: dict[str, Deployment]
 ) -> None:
-    ended = deployed(works["bios"], disk.node, disk.sound, sink=when(Phase.WIPE, disk.kill), is_lasting=True)
+    ended = deployed(works["bios"], disk, sink=when(Phase.WIPE, disk.kill), is_lasting=True)
     assert isinstance(ended.error, DeviceFailed)
     assert ended.error.disk is DiskState.UNKNOWN
     assert "was wiped, and is not written any more" in str(ended.error)
@@ -132,7 +178,7 @@ def test_a_disk_that_dies_before_the_lock_is_back_says_why_nobody_knows_its_stat
 def test_a_disk_that_cannot_be_flushed_is_refused_and_let_go_of(disk: FaultyDisk, works: dict[str, Deployment]) -> None:
     disk.break_at([Place(start=SIZE - 4096, end=SIZE, fault=Fault.NO_WRITE)])
     for name in ("uefi", "whole"):
-        ended = deployed(works[name], disk.node, disk.sound)
+        ended = deployed(works[name], disk)
         assert isinstance(ended.error, DeviceFailed)
         assert ended.error.disk is DiskState.UNCHANGED
         assert ended.error.action == "flushing"
@@ -146,4 +192,4 @@ def test_what_somebody_else_could_not_write_is_no_error_of_ours(disk: FaultyDisk
         node.write(bytes(4096))
         subprocess.run(["sync"], check=True)
         disk.mend()
-    assert deployed(works["whole"], disk.node, disk.sound).outcome == "done"
+    assert deployed(works["whole"], disk).outcome == "done"
