@@ -24,12 +24,12 @@ def directory(*, prefix: str = "libironic_disk-", parent: Path | None = None) ->
         yield made
     except BaseException as error:
         try:
-            shutil.rmtree(made)
+            _remove(made)
         except OSError as second:
             add_aftermath(error, f"{made} is left: {second.strerror or second}")
         raise
     with reported(parent):
-        shutil.rmtree(made)
+        _remove(made)
 
 
 @contextmanager
@@ -57,6 +57,14 @@ def reported(parent: Path | None = None) -> Iterator[None]:
         yield
     except OSError as error:
         raise TemporaryFilesFailed(directory=place(parent), reason=error.strerror or str(error)) from error
+
+
+def _remove(made: Path) -> None:
+    try:
+        shutil.rmtree(made)
+    except OSError:
+        # Whoever had the last descriptor of this process may be done with it by now.
+        shutil.rmtree(made)
 
 
 def place(parent: Path | None = None) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 
 from libironic_disk import images
 from libironic_disk.configdrive import ConfigDrive
-from libironic_disk.errors import DeviceReadOnly, ImageRefused
+from libironic_disk.errors import DeviceFailed, DeviceReadOnly, ImageRefused, SourceFailed
 from libironic_disk.images import InspectedImage
 from libironic_disk.machine import process
 from libironic_disk.machine.images.sources.file import LocalFile
@@ -143,7 +145,6 @@ def plan(
         ImageRefused: it isn't an image of a disk; its table is for a larger one, or such that nothing can be added; or
             it has to be decoded by qemu-img, which can't keep anything back.
         DeviceReadOnly: the disk can't be written.
-        DeviceFailed: libblkid can't look into the image.
         SourceFailed: the image can't be read.
         ImageDamaged: its first bytes can't be unpacked.
         ToolMissing: what makes an ext file system larger isn't installed.
@@ -189,7 +190,7 @@ def _foreseen(image: InspectedImage, facts: DiskFacts, wishes: Wishes) -> Change
     of_image = partial(changes_of, disk=disk, wishes=wishes, image=image.name, sectors=sectors)
     source = raw_file(image)
     if source is not None:
-        with source.opened() as opened:
+        with source.opened() as opened, _read_by_libblkid(image):
             file = opened_as(opened.descriptor)
             labels = Labels(opened=file, size=source.size, name=image.name, sector_size=disk.sector_size)
             foreseen = of_image(opened.pread, is_drive=labels.is_drive)
@@ -204,6 +205,15 @@ def _foreseen(image: InspectedImage, facts: DiskFacts, wishes: Wishes) -> Change
         return of_image(_reader_of(head, disk.size, sectors), is_drive=is_drive_by_name)
     except _BehindTheHead:
         return None
+
+
+@contextmanager
+def _read_by_libblkid(image: InspectedImage) -> Iterator[None]:
+    """Say of an image that it can't be read, and not of a device."""
+    try:
+        yield
+    except DeviceFailed as error:
+        raise SourceFailed(source=image.name, reason=error.reason) from error
 
 
 def raw_file(image: InspectedImage) -> LocalFile | None:

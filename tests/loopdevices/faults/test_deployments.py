@@ -2,33 +2,86 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import pytest
+from _pytest.mark import ParameterSet
 
+from lab.imageserver import served
 from libironic_disk.pure.roles import Firmware
 from tests.loopdevices.faults.conftest import Walk
-from tests.support.faults.kinds import DISK_FAULTS, OTHER_FAULTS, PROGRAM_FAULTS, Fault
-from tests.support.faults.work import Work
-from tests.support.faults.works import deployments
+from tests.support.faults.folders import SOURCE_FAULTS, SOURCES_GO
+from tests.support.faults.kinds import (
+    DISK_FAULTS,
+    MACHINE_FAULTS,
+    OTHER_FAULTS,
+    PROGRAM_FAULTS,
+    Fault,
+)
+from tests.support.faults.scenes import folder
+from tests.support.faults.work import Of, Work
+from tests.support.faults.works import deployments, parts, wholes
 
-pytestmark = [pytest.mark.loopdevice, pytest.mark.timeout(3600)]
+pytestmark = [pytest.mark.loopdevice, pytest.mark.timeout(7200)]
 
-FAULTS = (*DISK_FAULTS, *PROGRAM_FAULTS, *OTHER_FAULTS)
+FAULTS = (*DISK_FAULTS, *SOURCE_FAULTS, SOURCES_GO, *MACHINE_FAULTS, *PROGRAM_FAULTS, *OTHER_FAULTS)
+
+WORKS: dict[str, Callable[[Path], Of]] = {
+    "whole": wholes.raw_image,
+    "whole-4096": partial(wholes.raw_image, sector_size=4096),
+    "whole-file": wholes.onto_a_file,
+    "whole-grows": wholes.growing_image,
+    "bios": partial(deployments.partition_image, firmware=Firmware.BIOS),
+    "uefi": partial(deployments.partition_image, firmware=Firmware.UEFI),
+    "qemu-img": deployments.by_qemu_img,
+    "iterator": deployments.by_iterator,
+    "kept": deployments.beside_a_kept_volume,
+    "partitioning": parts.partitioning,
+    "drive-iso": parts.config_drive,
+    "drive-fat": partial(parts.config_drive, sector_size=4096),
+    "image": parts.image,
+}
+_SERVED = "http"
+_QUICK = ("whole", "drive-iso", "drive-fat")
+"""Works that every fault is walked through whenever tests run; of the other pairs it is one in so many."""
+_ALWAYS = 16
 
 
-def make(kind: str, folder: Path) -> Work:
-    if kind == "whole":
-        return deployments.whole_disk_image(folder)
-    return deployments.partition_image(folder, Firmware(kind))
+def pairs() -> list[ParameterSet]:
+    return [
+        pytest.param(kind, fault, marks=marked(kind, 3 * row + column), id=f"{kind}-{fault.name}")
+        for row, kind in enumerate((*WORKS, _SERVED))
+        for column, fault in enumerate(FAULTS)
+    ]
 
 
-@pytest.fixture(scope="module", params=["whole"])
-def work(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Work:
-    """Each kind of deployment, with what it needs."""
-    return make(request.param, tmp_path_factory.mktemp("work"))
+def marked(kind: str, place: int) -> tuple[pytest.MarkDecorator, ...]:
+    return () if kind in _QUICK or place % _ALWAYS == 0 else (pytest.mark.walk,)
 
 
-@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
-def test_a_fault_at_any_step(work: Work, fault: Fault, walk: Walk) -> None:
-    walk(work, fault)
+@pytest.fixture(scope="module")
+def make() -> Iterator[Callable[[str], Work]]:
+    """Make each kind of work once, with what it needs."""
+    made: dict[str, Work] = {}
+    with ExitStack() as stack:
+
+        def work(kind: str) -> Work:
+            if kind not in made:
+                made[kind] = begin(kind, stack.enter_context(folder()), stack)
+            return made[kind]
+
+        yield work
+
+
+def begin(kind: str, where: Path, stack: ExitStack) -> Work:
+    if kind == _SERVED:
+        return deployments.by_http(where, stack.enter_context(served(where)))
+    return WORKS[kind](where)
+
+
+@pytest.mark.parametrize(("kind", "fault"), pairs())
+def test_a_fault_at_any_step(make: Callable[[str], Work], kind: str, fault: Fault, walk: Walk) -> None:
+    walk(make(kind), fault)

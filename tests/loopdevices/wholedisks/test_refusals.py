@@ -15,6 +15,7 @@ import pytest
 from libironic_disk import deploy, images, partitioner, wholedisk
 from libironic_disk.errors import (
     DeviceBusy,
+    DeviceFailed,
     DeviceLocked,
     DeviceReadOnly,
     DiskState,
@@ -24,13 +25,16 @@ from libironic_disk.errors import (
     ImageTooLarge,
     LayoutInvalid,
     PlanOutdated,
+    SourceFailed,
 )
 from libironic_disk.events import Event
 from libironic_disk.images import Engine, ImageType
+from libironic_disk.machine.disks import blkid
 from libironic_disk.pure.boot.grubcfg import SerialConsole
 from libironic_disk.pure.boot.kernelparams import KernelParameters
 from libironic_disk.pure.disks.layout import Layout
 from libironic_disk.pure.disks.presets import root
+from libironic_disk.pure.ranges import ByteRange
 from libironic_disk.pure.tables.model import TableKind
 from libironic_disk.request import DeployRequest
 from libironic_disk.units import KIB, MIB
@@ -50,6 +54,24 @@ def test_a_cut_qcow2_file_is_refused_first(unchanged: LoopDisk, qcow2: Path, tmp
     cut.write_bytes(qcow2.read_bytes()[:-100_000])
     with pytest.raises(ImageDamaged, match="truncated") as refused:
         deploy.deploy(wholedisks.request_for(unchanged, cut))
+    assert refused.value.disk is DiskState.UNCHANGED
+
+
+def test_an_image_that_libblkid_cannot_read_is_a_source_and_no_device(
+    unchanged: LoopDisk, raw: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    really = blkid.signatures
+
+    def unreadable(fd: int, span: ByteRange, *, device: str, sector_size: int, partition: int = 0) -> object:
+        if device == str(raw):
+            raise DeviceFailed(device=device, action="probing", reason="libblkid could not read")
+        return really(fd, span, device=device, sector_size=sector_size, partition=partition)
+
+    monkeypatch.setattr(blkid, "signatures", unreadable)
+    request = replace(wholedisks.request_for(unchanged, raw), config_drive={"meta_data": {"uuid": "1", "name": "a"}})
+    with pytest.raises(SourceFailed, match="libblkid") as refused:
+        deploy.deploy(request)
+    assert refused.value.source == str(raw)
     assert refused.value.disk is DiskState.UNCHANGED
 
 

@@ -65,4 +65,8 @@ KILL = SystemCallFault(
     effect=Effect.KILL,
 )
 
+SOURCES_GO: Fault = SystemCallFault(
+    name="the sources' disk goes away", calls=READS, where=in_sources, effect=Effect.ENODEV, stays=True
+)
+
 ALL: tuple[Fault, ...] = (*FOLDER_FAULTS, *SOURCE_FAULTS, *MAKING_FAULTS, KILL)

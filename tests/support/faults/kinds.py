@@ -120,6 +120,8 @@ class SystemCallFault:
         def decide(call: Call, held: Held) -> int:
             if marks is not None and not marks.are_between(call):
                 return 0
+            if call.name not in self.calls:
+                return 0
             if self.where not in call.known:
                 call.known[self.where] = self.where(scene, call)
             if not call.known[self.where]:
@@ -229,7 +231,11 @@ class Ill(StrEnum):
     FAILS_LATE = "fails when its work is done"
     HANGS = "hangs"
     KILLED = "is killed, as by the kernel when memory runs out"
+    STARVED = "gets no memory"
 
+
+_TOO_LITTLE: Final = 1 << 20
+"""Bytes of address space in which no program starts."""
 
 _STAND_INS = {
     Ill.FAILS: ("sh", "-c", "echo broken on purpose >&2; exit 113", "sh"),
@@ -276,6 +282,9 @@ class ProgramFault:
         def broken(*argv: str, timeout: float, **others: object) -> object:
             if (self.only and argv[0] != self.only) or not counter.here(step):
                 return execute(*argv, timeout=timeout, **others)
+            if self.ill is Ill.STARVED:
+                others["prlimit"] = processutils.ProcessLimits(address_space=_TOO_LITTLE)
+                return execute(*argv, timeout=timeout, **others)
             if self.ill is Ill.HANGS:
                 timeout = min(timeout, 0.5)
             return execute(*_STAND_INS[self.ill], *argv, timeout=timeout, **others)
@@ -302,7 +311,9 @@ class ProgramFault:
                 # A loader that can't read an image in time doesn't start from it; that error names the program.
                 return isinstance(error, ProgramTimedOut) or "took too long" in str(error)
             case Ill.KILLED:
-                return isinstance(error, ProgramFailed) or "kill" in str(error).lower()
+                return isinstance(error, ProgramFailed) or "kill" in str(error).lower() or "status -9" in str(error)
+            case Ill.STARVED:
+                return isinstance(error, ProgramFailed) or "status" in str(error)
             case _:
                 return isinstance(error, DiskError) and "broken on purpose" in str(error)
 
@@ -347,6 +358,38 @@ class CancelledAtEvent:
     def is_right(self, error: BaseException) -> bool:
         """Whether it says that it was cancelled."""
         return isinstance(error, Cancelled)
+
+
+class CallersError(Exception):
+    """What a caller's own sink raises."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RaisedAtEvent:
+    """The caller's own sink raises when it is told of an event."""
+
+    name: str = "the caller's sink raises"
+    kills: bool = False
+    stays: bool = False
+
+    def put(self, scene: Scene, step: int) -> Put:
+        """Put it in."""
+
+        def inside(work: Work, sink: EventSink, switch: Cancellation) -> object:
+            counter = Counter()
+
+            def told(event: Event) -> None:
+                sink(event)
+                if counter.here(step):
+                    raise CallersError
+
+            return Counted(value=work(told, switch), seen=counter.seen)
+
+        return Put(inside=inside, count=counted)
+
+    def is_right(self, error: BaseException) -> bool:
+        """Whether it is the caller's own."""
+        return isinstance(error, CallersError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -404,6 +447,7 @@ DISK_FAULTS: tuple[Fault, ...] = (
     _disk("ENOSPC of a write", Effect.ENOSPC, WRITES),
     _disk("EIO of a flush", Effect.EIO, FLUSHES),
     _disk("EIO of a read", Effect.EIO, READS),
+    _disk("the disk is full for good", Effect.ENOSPC, WRITES, stays=True),
     _disk("the disk goes away", Effect.ENODEV, WRITES | FLUSHES | READS, stays=True),
 )
 """What a disk does; seen from the call's own side."""
@@ -464,6 +508,7 @@ OTHER_FAULTS: tuple[Fault, ...] = (
         effect=Effect.CANCEL,
     ),
     CancelledAtEvent(),
+    RaisedAtEvent(),
     ClockJumps(days=400),
     ClockJumps(days=-400),
 )

@@ -56,10 +56,23 @@ class OldDisk:
 
 
 @contextmanager
-def old_disk(base: Path, *, sector_size: int = 512) -> Iterator[tuple[OldDisk, Scene]]:
+def old_disk(base: Path, *, sector_size: int = 512, sources: tuple[Path, ...] = ()) -> Iterator[tuple[OldDisk, Scene]]:
     """Give a disk that is a copy of another one, and a scene with it alone."""
     with folder() as where:
         temporary = where / "tmp"
         temporary.mkdir()
         with attach(copied(base, where / "disk.img"), sector_size) as disk:
-            yield OldDisk(disk=disk, digest=disk.digest()), Scene(nodes=(disk.node,), temporary=temporary)
+            scene = Scene(nodes=(disk.node,), sources=sources, temporary=temporary)
+            yield OldDisk(disk=disk, digest=disk.digest()), scene
+
+
+@contextmanager
+def old_file(base: Path, *, sector_size: int = 512, sources: tuple[Path, ...] = ()) -> Iterator[tuple[str, Scene]]:
+    """Give the digest of a plain file that is a copy of a disk, and a scene with it alone."""
+    with folder() as where:
+        temporary = where / "tmp"
+        temporary.mkdir()
+        file = copied(base, where / "disk.img")
+        with attach(file, sector_size) as disk:
+            digest = disk.digest()
+        yield digest, Scene(files=(file,), sources=sources, temporary=temporary)

@@ -42,8 +42,10 @@ class Scene:
     """The whole disks that the call writes to."""
     folders: tuple[Path, ...] = ()
     """The folders that it writes to on the caller's wish."""
+    files: tuple[Path, ...] = ()
+    """The plain files that are disks to the call."""
     sources: tuple[Path, ...] = ()
-    """The folders with what it only reads."""
+    """What it only reads, files or folders with such."""
     temporary: Path
     """The folder of temporary files, of which nothing is to be left."""
     keeps: frozenset[str] = field(default_factory=frozenset)
@@ -66,15 +68,29 @@ class Scene:
         except OSError:
             return False
         disks = {Path("/sys/class/block", Path(node).name).resolve() for node in self.nodes}
-        return bool(disks & {place, *place.parents})
+        return bool(disks & {place, *place.parents}) or self._is_in_file(target, place)
+
+    def _is_in_file(self, target: Path, place: Path) -> bool:
+        """Whether it is one of the disks that are files, or a loop device on one."""
+        for file in self.files:
+            if file.samefile(target):
+                return True
+            for directory in (place, place.parent):
+                try:
+                    behind = (directory / "loop" / "backing_file").read_text().strip()
+                except OSError:
+                    continue
+                if behind == str(file):
+                    return True
+        return False
+
+    def in_sources(self, target: Path) -> bool:
+        """Whether a descriptor or a path leads to one of the files that are only read."""
+        return any(_leads_into(target, file) for file in self.sources)
 
     def in_folders(self, target: Path) -> bool:
         """Whether a descriptor or a path leads into one of the folders."""
         return any(_leads_into(target, folder) for folder in self.folders)
-
-    def in_sources(self, target: Path) -> bool:
-        """Whether a descriptor or a path leads into one of the folders of sources."""
-        return any(_leads_into(target, folder) for folder in self.sources)
 
     def is_temporary(self, target: Path) -> bool:
         """Whether a descriptor or a path leads into the folder of temporary files."""

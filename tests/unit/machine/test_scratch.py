@@ -66,6 +66,21 @@ def test_what_was_not_removed_is_the_aftermath_of_the_first_error(folder: Path) 
     assert caught.value.aftermath == [f"{made} is left: No space left on device"]
 
 
+def test_a_second_try_removes_what_a_first_could_not(folder: Path) -> None:
+    really, calls = shutil.rmtree, []
+
+    def rmtree(made: Path) -> None:
+        calls.append(made)
+        if len(calls) == 1:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        really(made)
+
+    with mock.patch.object(shutil, "rmtree", rmtree), scratch.directory() as made:
+        (made / "a").write_bytes(b"x")
+    assert calls == [made, made]
+    assert list(folder.iterdir()) == []
+
+
 def test_what_was_not_removed_is_an_error_where_there_is_no_other() -> None:
     with (
         mock.patch.object(shutil, "rmtree", side_effect=FULL),

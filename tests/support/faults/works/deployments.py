@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from lab.systemdisk import FILES
 from libironic_disk import deploy
 from libironic_disk.events import Cancellation, EventSink
-from libironic_disk.images import ImageType
+from libironic_disk.images import Engine, ImageSource
+from libironic_disk.pure.ranges import ByteRange
 from libironic_disk.pure.report import DeployResult
 from libironic_disk.pure.roles import Firmware, Role
+from libironic_disk.pure.tables.bootrecord import BOOT_CODE_SIZE
 from libironic_disk.request import DeployRequest, FirmwareEntry
 from libironic_disk.units import MIB
 from tests.support import oracles, wholedisks
@@ -24,8 +27,6 @@ from tests.support.faults.scenes import OldDisk, old_disk
 from tests.support.faults.work import Of, Scene, State, Try
 
 SIZE = 768 * MIB
-WHOLE_SIZE = 8 * MIB
-LARGER = 12 * MIB
 
 DRIVE = {"meta_data": {"uuid": "9f1c2e9e-6f1b-4f0e-8f3e-000000000001", "name": "host"}}
 
@@ -52,10 +53,13 @@ class DeployTry:
     disk: OldDisk
     scene: Scene
     request: DeployRequest
+    image: Callable[[], ImageSource] | None = None
+    """Gives the image to the call anew, where it can be read but once; the request has the same one as a file."""
 
     def call(self, sink: EventSink, cancel: Cancellation) -> DeployResult:
         """Deploy."""
-        return deploy.deploy(self.request, sink=sink, cancel=cancel)
+        request = self.request if self.image is None else replace(self.request, image=self.image())
+        return deploy.deploy(request, sink=sink, cancel=cancel)
 
     def found(self, result: object | None) -> State:
         """Look at the disk: is it as before, is nothing there, or all of the new system."""
@@ -64,11 +68,41 @@ class DeployTry:
         if not wholedisks.opinions(Path(self.disk.disk.node), sector_size=self.disk.disk.sector_size):
             self.disk.assert_boots_nothing()
             return State.NOTHING
-        if self.request.image_type is ImageType.WHOLE_DISK:
-            assert_whole_disk_is_new(self.disk.disk, Path(str(self.request.image)))
-        else:
-            assert_partitions_are_new(self.disk.disk, self.request)
+        assert_partitions_are_new(self.disk.disk, self.request)
         return State.NEW
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeepingTry(DeployTry):
+    """A deployment onto a disk whose ephemeral volume is kept: its table stays, and the boot code comes last."""
+
+    kept: ByteRange
+    contents: str
+
+    def found(self, result: object | None) -> State:
+        """Look at the disk, and first of all at what was to be kept."""
+        now = digest_of(self.disk.disk.file, self.kept)
+        assert now == self.contents, "the volume that was to be kept has changed"
+        if self.disk.is_unchanged:
+            return State.OLD
+        if not any(head_of(self.disk.disk)[:BOOT_CODE_SIZE]):
+            return State.NOTHING
+        assert_partitions_are_new(self.disk.disk, self.request)
+        return State.NEW
+
+
+def head_of(disk: LoopDisk) -> bytes:
+    """Return the first sector."""
+    subprocess.run(["blockdev", "--flushbufs", disk.node], check=True)
+    with disk.file.open("rb") as file:
+        return file.read(512)
+
+
+def digest_of(file: Path, span: ByteRange) -> str:
+    """Return the SHA-256 of a range of a file."""
+    with file.open("rb") as opened:
+        opened.seek(span.start)
+        return hashlib.sha256(opened.read(span.size)).hexdigest()
 
 
 def assert_partitions_are_new(disk: LoopDisk, request: DeployRequest) -> None:
@@ -101,25 +135,6 @@ def assert_partitions_are_new(disk: LoopDisk, request: DeployRequest) -> None:
         assert b"GRUB" in head
 
 
-def assert_whole_disk_is_new(disk: LoopDisk, image: Path) -> None:
-    """Assert that a disk has all of a raw whole-disk image, and a config drive behind it."""
-    if disk.sector_size == 512:
-        oracles.check_gpt(disk.node)
-    rows = oracles.sfdisk(disk.node).rows
-    with image.open("rb") as wanted, Path(disk.node).open("rb") as node:
-        # What lies between the tables: these are changed, since the disk is larger and gets a partition more.
-        wanted.seek(MIB)
-        node.seek(MIB)
-        size = image.stat().st_size - 2 * MIB
-        same = wanted.read(size) == node.read(size)
-        assert same, "the image's own partitions are not as in the image"
-    labels = []
-    for row in rows:
-        with part_file(disk, row.start * disk.sector_size, row.size * disk.sector_size) as part:
-            labels.append(oracles.blkid(part).get("LABEL"))
-    assert "config-2" in labels, f"no config drive among {labels}"
-
-
 @contextmanager
 def part_file(disk: LoopDisk, start: int, size: int) -> Iterator[str]:
     """Give a part of a disk as a read-only device of its own, whatever the kernel knows of its partitions."""
@@ -133,11 +148,14 @@ def part_file(disk: LoopDisk, start: int, size: int) -> Iterator[str]:
 
 
 @contextmanager
-def _begin(base: Path, image: Path, firmware: Firmware) -> Iterator[Try]:
-    with old_disk(base) as (disk, scene):
+def _begin(
+    base: Path, image: Path, source: Callable[[], ImageSource] | None, firmware: Firmware, engine: Engine
+) -> Iterator[Try]:
+    with old_disk(base, sources=(image,)) as (disk, scene):
         request = DeployRequest(
             device=disk.disk.node,
             image=image,
+            image_engine=engine,
             firmware=firmware,
             swap_mb=16,
             ephemeral_mb=16,
@@ -145,42 +163,84 @@ def _begin(base: Path, image: Path, firmware: Firmware) -> Iterator[Try]:
             firmware_entry=FirmwareEntry.NEVER,
             seed=b"the new one",
         )
-        yield DeployTry(disk=disk, scene=scene, request=request)
+        yield DeployTry(disk=disk, scene=scene, request=request, image=source)
 
 
 @contextmanager
-def _begin_whole(base: Path, image: Path) -> Iterator[Try]:
-    with old_disk(base) as (disk, scene):
+def _begin_keeping(base: Path, image: Path, kept: ByteRange) -> Iterator[Try]:
+    with old_disk(base, sources=(image,)) as (disk, scene):
         request = DeployRequest(
             device=disk.disk.node,
             image=image,
-            image_type=ImageType.WHOLE_DISK,
+            firmware=Firmware.BIOS,
+            swap_mb=16,
+            ephemeral_mb=16,
+            preserve_ephemeral=True,
             config_drive=DRIVE,
             firmware_entry=FirmwareEntry.NEVER,
         )
-        yield DeployTry(disk=disk, scene=scene, request=request)
+        contents = digest_of(disk.disk.file, kept)
+        yield KeepingTry(disk=disk, scene=scene, request=request, kept=kept, contents=contents)
 
 
-def partition_image(folder: Path, firmware: Firmware) -> Of:
-    """A partition image as qcow2, with swap, an ephemeral volume and a config drive, onto a disk of another system."""
+def _old(folder: Path, firmware: Firmware, *, ephemeral_mb: int = 0) -> tuple[Path, DeployResult]:
+    """Make a disk with another system, and with the same partitions if it has an ephemeral volume."""
     base = folder / f"old-{firmware}.img"
     with base.open("wb") as file:
         os.truncate(file.fileno(), SIZE)
-    old = DeployRequest(
+    request = DeployRequest(
         device=str(base),
         file_sector_size=512,
         image=system_image(folder, name="old"),
         firmware=firmware,
+        swap_mb=16 if ephemeral_mb else 0,
+        ephemeral_mb=ephemeral_mb,
+        config_drive=DRIVE if ephemeral_mb else None,
         seed=b"the old one",
         firmware_entry=FirmwareEntry.NEVER,
     )
-    deploy.deploy(old)
+    return base, deploy.deploy(request)
+
+
+def partition_image(folder: Path, firmware: Firmware) -> Of:
+    """A partition image as qcow2, with swap, an ephemeral volume and a config drive, onto a disk of another system."""
+    base, _ = _old(folder, firmware)
+    begin = partial(_begin, base, system_image(folder), None, firmware, Engine.NATIVE)
+    return Of(name=f"deploy a partition image, {firmware}", begin=begin)
+
+
+def by_qemu_img(folder: Path) -> Of:
+    """The same, written by qemu-img."""
+    base, _ = _old(folder, Firmware.BIOS)
+    begin = partial(_begin, base, system_image(folder), None, Firmware.BIOS, Engine.QEMU_IMG)
+    return Of(name="deploy a partition image by qemu-img", begin=begin)
+
+
+def by_http(folder: Path, url: str) -> Of:
+    """The same, from a server that has the folder."""
+    base, _ = _old(folder, Firmware.BIOS)
     image = system_image(folder)
-    return Of(name=f"deploy a partition image, {firmware}", begin=partial(_begin, base, image, firmware))
+    begin = partial(_begin, base, image, lambda: f"{url}/{image.name}", Firmware.BIOS, Engine.NATIVE)
+    return Of(name="deploy a partition image by HTTP", begin=begin)
 
 
-def whole_disk_image(folder: Path) -> Of:
-    """A raw whole-disk image with a config drive, onto a larger disk with other partitions."""
-    base = wholedisks.make_disk(folder / "old-whole.img", LARGER, seed=2)
-    image = wholedisks.make_disk(folder / "new-whole.raw", WHOLE_SIZE, seed=1)
-    return Of(name="deploy a whole-disk image", begin=partial(_begin_whole, base, image))
+def by_iterator(folder: Path) -> Of:
+    """The same, raw and piece by piece from the caller."""
+    base, _ = _old(folder, Firmware.BIOS)
+    image = system_image(folder).with_suffix(".raw")
+    begin = partial(_begin, base, image, lambda: _pieces(image), Firmware.BIOS, Engine.NATIVE)
+    return Of(name="deploy a partition image from an iterator", begin=begin)
+
+
+def _pieces(image: Path) -> Iterator[bytes]:
+    with image.open("rb") as file:
+        while piece := file.read(MIB):
+            yield piece
+
+
+def beside_a_kept_volume(folder: Path) -> Of:
+    """The same onto a disk with the same partitions, of which the ephemeral one is kept."""
+    base, made = _old(folder, Firmware.BIOS, ephemeral_mb=16)
+    (kept,) = (ByteRange(part.start, part.start + part.size) for part in made.partitions if part.role is Role.EPHEMERAL)
+    begin = partial(_begin_keeping, base, system_image(folder), kept)
+    return Of(name="deploy a partition image beside a kept volume", begin=begin)
