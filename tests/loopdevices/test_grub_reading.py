@@ -11,7 +11,7 @@ import pytest
 
 from lab.systemdisk import BIOS_BOOT, FILES, SystemDisk, system_disk
 from libironic_disk import deploy, grub
-from libironic_disk.errors import BootImpossible, PathFailed
+from libironic_disk.errors import BootImpossible, DeviceFailed, PathFailed
 from libironic_disk.machine import process
 from libironic_disk.machine.boot import grub_reading
 from libironic_disk.machine.trees.mounts import mounted
@@ -51,6 +51,19 @@ def fill(node: str, filesystem: FileSystem, contents: Mapping[str, bytes] = CONT
             tree.make_dirs(str(Path(path).parent))
             tree.write_file(path, data)
         return grub_reading.checksums(tree, contents)
+
+
+def test_a_disk_that_cannot_be_read_is_no_fault_of_the_image(bench: Bench) -> None:
+    disk = make(bench, "mke2fs", "-q", "-t", "ext4", "-b", "4096")
+    path = "/boot/vmlinuz-6.1"
+    expected = fill(disk.node, FileSystem.EXT4)[path]
+    first = int(oracles.output("debugfs", "-R", f"blocks {path}", disk.node).split()[0])
+    # Behind the end of its file a loop device fails.
+    os.truncate(disk.file, first * 4096)
+    with pytest.raises(
+        DeviceFailed, match=f"reading {path} with GRUB .* from {disk.node} failed: .*Input/output error"
+    ):
+        grub_reading.check(disk.node, FileSystem.EXT4, {path: expected})
 
 
 @pytest.mark.parametrize(

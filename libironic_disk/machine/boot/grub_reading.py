@@ -7,6 +7,8 @@ ext4), and at boot there is nobody left to tell. grub-fstest is that very code, 
 
 from __future__ import annotations
 
+import errno
+import os
 import signal
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -35,6 +37,8 @@ _LIMITS: Final = Limits(address_space=256 * MIB, cpu_seconds=60)
 _TIMEOUT: Final = 120.0
 # Kernels on x86 want their initial RAM disk below 2 GiB (Linux' boot protocol, initrd_addr_max).
 _FILE_LIMIT: Final = 2 * GIB
+# How grub-fstest ends what it says where the kernel, and not GRUB's code, failed (grub-core/osdep/unix/hostdisk.c).
+_LOST: Final = tuple(os.strerror(each) for each in (errno.EIO, errno.ENXIO, errno.ENODEV))
 
 
 def checksums(tree: RootDir, paths: Iterable[str]) -> dict[str, int]:
@@ -59,7 +63,7 @@ def check(
 
     Raises:
         BootImpossible: GRUB can't read a file, or reads something else.
-        DeviceFailed: the device can't be opened.
+        DeviceFailed: the device can't be opened, or read.
         ProgramFailed: this process may not give grub-fstest other rights than its own.
         ToolMissing: a program isn't installed.
         Cancelled: the caller cancelled.
@@ -73,7 +77,10 @@ def check(
         except ProgramError as error:
             if isinstance(error, ProgramFailed) and error.exit_code == _SETPRIV_FAILED:
                 raise
-            reason = f"{grub} can't read {path} from the image's {filesystem} ({_words(error)})"
+            words = _words(error)
+            if words.endswith(_LOST):
+                raise DeviceFailed(device=node, action=f"reading {path} with {grub} from", reason=words) from error
+            reason = f"{grub} can't read {path} from the image's {filesystem} ({words})"
             advice = "make the image with fewer features of its file system, and the file without holes"
             raise BootImpossible(device=node, reason=f"{reason}; {advice}") from error
         if found != f"{checksum:08x}":
