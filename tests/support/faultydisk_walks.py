@@ -28,8 +28,9 @@ from tests.support.disks import LoopDisk
 from tests.support.faults import holdings, worker
 from tests.support.faults.scenes import OldDisk
 from tests.support.faults.walking import Row
-from tests.support.faults.work import SAYS, Scene, State
-from tests.support.faults.works.deployments import DRIVE, DeployTry, system_image
+from tests.support.faults.work import SAYS, State
+from tests.support.faults.works import wholes
+from tests.support.faults.works.deployments import DRIVE, assert_partitions_are_new, system_image
 from tests.support.udevd import settle
 
 SIZE = 160 * MIB
@@ -145,11 +146,8 @@ def deployed(
     began = time.monotonic()
     ended = called(lambda theirs, cancel: deploy.deploy(request, sink=sink or theirs, cancel=cancel), disk.node)
     seconds = time.monotonic() - began
-    scene = Scene(nodes=(disk.node,), temporary=Path(tempfile.gettempdir()))
     with disk.really() as found:
-        state = DeployTry(
-            disk=OldDisk(disk=found, digest=before), scene=scene, request=deployment.on(found.node)
-        ).found(None)
+        state = _state(found, before, deployment.on(found.node))
     error = ended.error
     if error is None:
         assert state is State.NEW, f"nothing was raised, and {state} is there"
@@ -157,6 +155,21 @@ def deployed(
     assert isinstance(error, DiskError)
     _check_says(error, state, is_lasting=is_lasting, trace=ended.trace)
     return Ended(outcome=f"{type(error).__name__}: {state}", error=error, seconds=seconds)
+
+
+def _state(found: LoopDisk, before: str, request: DeployRequest) -> State:
+    """Look at a disk: is it as before, is nothing there, or all of the new system."""
+    disk = OldDisk(disk=found, digest=before)
+    if disk.is_unchanged:
+        return State.OLD
+    if not wholedisks.opinions(Path(found.node), sector_size=found.sector_size):
+        disk.assert_boots_nothing()
+        return State.NOTHING
+    if request.image_type is ImageType.WHOLE_DISK:
+        wholes.has_all_of(Path(str(request.image)), found)
+    else:
+        assert_partitions_are_new(found, request)
+    return State.NEW
 
 
 def called(call: worker.Work, node: str) -> worker.Ended:
