@@ -15,9 +15,11 @@ from libironic_disk.boot.media import BOOTABLE, SECOND, MediaKind, Slot, second_
 from libironic_disk.boot.openisos import OpenIsos, identity_of
 from libironic_disk.boot.readables import PublishedContent
 from libironic_disk.configdrive import ConfigDrive, VolumeKind
+from libironic_disk.errors import add_aftermath
 from libironic_disk.machine.drives import iso_image
 from libironic_disk.machine.isos import building
 from libironic_disk.machine.media.records import Record
+from libironic_disk.machine.paths import reported
 from libironic_disk.pure.boot.kernelparams import KernelParameters, ParameterChange
 from libironic_disk.pure.bootisos.spec import BootIsoSpec
 from libironic_disk.pure.drives import fat
@@ -169,18 +171,28 @@ class Workshop:
 
         Raises:
             NotEnoughRoom: it would be more than all machines may have.
-            DiskError: as :func:`~libironic_disk.machine.isos.building.build`. Nothing is left of it.
+            DiskError: as :func:`~libironic_disk.machine.isos.building.build`, and PathFailed where the directory can't
+                be written to. Nothing is left of it.
         """
         record.take_room(purpose, building.estimated_size(spec))
         place, unfinished = self._place(purpose, node), self._unfinished(purpose, node)
-        _remove(unfinished)
-        unfinished.mkdir(mode=0o700)
+        with reported(unfinished):
+            _remove(unfinished)
+            unfinished.mkdir(mode=0o700)
         try:
             building.build(spec, unfinished / place.name)
-            (unfinished / place.name).replace(place)
-        finally:
+            with reported(place):
+                (unfinished / place.name).replace(place)
+        except BaseException as first:
+            try:
+                _remove(unfinished)
+            except OSError as second:
+                add_aftermath(first, f"{unfinished} is left: {second.strerror or second}")
+            raise
+        with reported(place):
             _remove(unfinished)
-        record.take_room(purpose, place.stat().st_size)
+            size = place.stat().st_size
+        record.take_room(purpose, size)
         return place
 
     def kept(self, purpose: Purpose, node: str) -> Path | None:
@@ -203,8 +215,10 @@ class Workshop:
     def forget(self, record: Record, purpose: Purpose, node: str) -> None:
         """Remove what was built and what a crash left of building, close what was opened, and give back its room."""
         self.isos.release(iso_name(purpose, node))
-        self._place(purpose, node).unlink(missing_ok=True)
-        _remove(self._unfinished(purpose, node))
+        place = self._place(purpose, node)
+        with reported(place):
+            place.unlink(missing_ok=True)
+            _remove(self._unfinished(purpose, node))
         record.give_back(purpose)
 
     def _place(self, purpose: Purpose, node: str) -> Path:

@@ -11,7 +11,7 @@ import os
 import re
 import secrets
 import stat
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
@@ -20,6 +20,7 @@ from libironic_disk.boot.readables import PublishedContent, Readable, opened
 from libironic_disk.errors import InvalidParameterValue, NotEnoughRoom, SourceChanged, SourceFailed
 from libironic_disk.machine import lockfile
 from libironic_disk.machine.isos.writing import sync
+from libironic_disk.machine.paths import removed_on_error, reported
 from libironic_disk.units import MIB
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,119}\.(?:iso|img)")
@@ -102,11 +103,13 @@ class DirectoryPublisher:
             InvalidParameterValue: the name isn't one.
             NotEnoughRoom: the file system, or the limit, has less room than it needs. Nothing was changed.
             SourceFailed: the content can't be read.
-            OSError: the directory can't be written to.
+            PathFailed: the directory can't be written to.
         """
         place = self._directory / checked_name(name)
-        if not (isinstance(content, Path) and self._linked(content, place)):
-            self._copied(opened(content), place)
+        with reported(place):
+            if not (isinstance(content, Path) and self._linked(content, place)):
+                self._copied(opened(content), place)
+            sync(self._directory)
         return f"{self._base_url}/{name}"
 
     def withdraw(self, name: str) -> None:
@@ -114,12 +117,13 @@ class DirectoryPublisher:
 
         Raises:
             InvalidParameterValue: the name isn't one.
-            OSError: the directory can't be written to.
+            PathFailed: the directory can't be written to.
         """
         place = self._directory / checked_name(name)
-        with self._locked():
+        with reported(place), self._locked():
             place.unlink(missing_ok=True)
             self._forget_unfinished()
+            # Else a power cut brings back what may have the agent's token in it.
             sync(self._directory)
 
     def _linked(self, source: Path, place: Path) -> bool:
@@ -141,14 +145,10 @@ class DirectoryPublisher:
                 beside = _beside(place)
                 # Of a symbolic link the file is meant, which a change of the link can't replace afterwards.
                 os.link(source.resolve(strict=True), beside)
-                try:
+                with removed_on_error(beside):
                     beside.replace(place)
-                finally:
-                    # Renaming one link of a file over another of the same file does nothing, by POSIX.
-                    beside.unlink(missing_ok=True)
-                sync(self._directory)
-        except FileNotFoundError as error:
-            raise _failed(source, error) from error
+                # Renaming one link of a file over another of the same file does nothing, by POSIX.
+                beside.unlink(missing_ok=True)
         except OSError as error:
             if error.errno in _NO_LINK:
                 return False
@@ -158,27 +158,24 @@ class DirectoryPublisher:
     def _copied(self, content: Readable, place: Path) -> None:
         beside = _beside(place)
         try:
-            with self._locked():
-                self._check_room(content.size, place)
-                descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-                # Held while it is written: one that nobody holds is what a crash left.
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                # Its length is how other writers learn what is promised to this one.
-                os.ftruncate(descriptor, content.size)
-            try:
+            with ExitStack() as stack:
+                with self._locked():
+                    self._check_room(content.size, place)
+                    stack.enter_context(removed_on_error(beside))
+                    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+                    stack.callback(os.close, descriptor)
+                    # Held while it is written: one that nobody holds is what a crash left.
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    # Its length is how other writers learn what is promised to this one.
+                    os.ftruncate(descriptor, content.size)
                 _write(content, descriptor)
                 os.fchmod(descriptor, _MODE)
                 os.fsync(descriptor)
                 beside.replace(place)
-            finally:
-                os.close(descriptor)
-            sync(self._directory)
         except OSError as error:
             if error.errno in _FULL:
                 raise self._no_room(content.size, self._available(self._usage(place))) from error
             raise
-        finally:
-            beside.unlink(missing_ok=True)
 
     def _check_room(self, wanted: int, place: Path) -> None:
         self._forget_unfinished()

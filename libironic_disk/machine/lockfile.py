@@ -50,10 +50,13 @@ def attempted(name: str | Path, *, directory: int | None = None) -> tuple[int, b
         descriptor = os.open(name, _OPEN | os.O_NOFOLLOW, 0o600, dir_fd=directory)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _is_still(descriptor, name, directory):
+                return descriptor, True
         except BlockingIOError:
             return descriptor, False
-        if _is_still(descriptor, name, directory):
-            return descriptor, True
+        except BaseException:
+            os.close(descriptor)
+            raise
         # Whoever had it has removed it after we opened it, and somebody else may have made a new one.
         os.close(descriptor)
 

@@ -14,7 +14,7 @@ import signal
 import subprocess
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -63,6 +63,8 @@ _SYSTEM_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/
 _PR_SET_PDEATHSIG: Final = 1
 _POLL_SECONDS: Final = 0.1
 _STDERR_KEPT: Final = 8192
+_DESCRIPTORS: Final = 9
+"""Three pipes, and a fourth by which a program that can't be executed says so; and one for whoever looks."""
 _NOT_STARTED: Final = 126
 """A shell's status for what is there and can't be executed."""
 
@@ -162,6 +164,7 @@ class _Command:
     environment: Mapping[str, str]
 
     def execute(self, started: list[subprocess.Popen[bytes]]) -> tuple[bytes, bytes, int]:
+        _require_descriptors()
         prlimit = None
         if self.limits is not None:
             prlimit = processutils.ProcessLimits(
@@ -181,6 +184,17 @@ class _Command:
             timeout=self.timeout,
         )
         return stdout, stderr, started[0].returncode
+
+
+def _require_descriptors() -> None:
+    """See that there are descriptors enough for a program: Python before 3.12 loses those that it has when one fails.
+
+    Raises:
+        OSError: there are none.
+    """
+    with ExitStack() as stack:
+        for _ in range(_DESCRIPTORS):
+            stack.callback(os.close, os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
 
 
 def _tie_to_us(libc: ctypes.CDLL) -> None:

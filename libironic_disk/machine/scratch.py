@@ -28,8 +28,11 @@ def directory(*, prefix: str = "libironic_disk-", parent: Path | None = None) ->
         except OSError as second:
             add_aftermath(error, f"{made} is left: {second.strerror or second}")
         raise
-    with reported(parent):
+    try:
         _remove(made)
+    except OSError as error:
+        reason = f"{made} is left: {error.strerror or error}"
+        raise TemporaryFilesFailed(directory=place(parent), reason=reason) from error
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from enum import StrEnum
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -76,6 +77,31 @@ def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
             return
 
 
+class Trouble(StrEnum):
+    """What becomes of a request."""
+
+    HANGS_UP = "hangs up without an answer"
+    HANGS_UP_LATE = "hangs up when it has done its work"
+    FAILS = "answers 500"
+    FAILS_LATE = "answers 500 when it has done its work"
+    BUSY = "answers 503"
+    FORBIDS = "answers 403"
+    GARBAGE = "answers with a page that is no JSON"
+    NONSENSE = "answers with JSON of another kind"
+    CUT_OFF = "cuts its answer off"
+    SILENT = "says nothing"
+
+
+_STATUS: Mapping[Trouble, int] = {
+    Trouble.FAILS: 500,
+    Trouble.FAILS_LATE: 500,
+    Trouble.BUSY: 503,
+    Trouble.FORBIDS: 403,
+}
+_WITHOUT_WORK = frozenset({Trouble.HANGS_UP, Trouble.FAILS, Trouble.BUSY, Trouble.FORBIDS, Trouble.SILENT})
+_BODIES = {Trouble.GARBAGE: b"<html>It works!</html>", Trouble.NONSENSE: b'["It works!"]'}
+
+
 class Service:
     """A Redfish service with one machine, whose answers are given.
 
@@ -84,6 +110,7 @@ class Service:
         pages: resources by path.
         actions: what happens, and with which status, at a POST to a path, or at ``GET path`` and ``PATCH path``.
         seen: what was asked, in order: method, path, body.
+        trouble: says what becomes of the next request.
 
     What isn't there is answered by 404, or 405 where only the method is wrong.
     """
@@ -93,6 +120,7 @@ class Service:
         self.pages: dict[str, Json] = {}
         self.actions: dict[str, Callable[[Json], int]] = {}
         self.seen: list[tuple[str, str, Json]] = []
+        self.trouble: Callable[[], Trouble | None] = lambda: None
         self.machine("/redfish/v1/Systems/1", "/redfish/v1/Managers/1")
 
     def machine(self, system: str, manager: str) -> None:
@@ -158,9 +186,12 @@ def service() -> Iterator[Service]:
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        _trouble: Trouble | None = None
 
         def do_GET(self) -> None:
             path = self.path.rstrip("/")
+            if self._is_troubled():
+                return
             found.seen.append(("GET", path, {}))
             action = found.actions.get(f"GET {path}")
             status = action({}) if action else 200
@@ -172,8 +203,23 @@ def service() -> Iterator[Service]:
         def do_PATCH(self) -> None:
             self._act(self._body())
 
+        def _is_troubled(self) -> bool:
+            """Whether the request comes to nothing; what is wrong with another's answer is in ``_trouble``."""
+            self._trouble = found.trouble()
+            if self._trouble not in _WITHOUT_WORK:
+                return False
+            if self._trouble is Trouble.SILENT:
+                # Until the client has enough of it.
+                self.connection.recv(1)
+            if self._trouble in _STATUS:
+                self._answer(_STATUS[self._trouble], None)
+            self.close_connection = True
+            return True
+
         def _act(self, asked: Json) -> None:
             path = self.path.rstrip("/")
+            if self._is_troubled():
+                return
             found.seen.append((self.command, path, asked))
             action = found.actions.get(path) or found.actions.get(f"{self.command} {path}")
             status = action(asked) if action else 405 if path in found.pages else 404
@@ -185,14 +231,26 @@ def service() -> Iterator[Service]:
             return read
 
         def _answer(self, status: int, page: Json | None) -> None:
+            if self._trouble is Trouble.HANGS_UP_LATE:
+                self.close_connection = True
+                return
+            status = _STATUS.get(self._trouble, status) if self._trouble else status
             if status >= 400:
                 page = {"error": {"code": "Base.1.0.GeneralError", "message": f"hardware says {status}"}}
             body = json.dumps(page).encode() if page is not None and status != 204 else b""
+            if self._trouble in _BODIES:
+                status, body = 200, _BODIES[self._trouble]
+            if self._trouble is Trouble.CUT_OFF:
+                status, body = 200, body or b"{}"
             self.send_response(status)
             self.send_header("Content-Length", str(len(body)))
             self.send_header("Content-Type", "application/json")
+            if self.close_connection:
+                # sushy asks for that, and takes a connection that nobody said so of for one that stays.
+                self.send_header("Connection", "close")
             self.end_headers()
-            self.wfile.write(body)
+            self.wfile.write(body[: len(body) // 2] if self._trouble is Trouble.CUT_OFF else body)
+            self.close_connection = self.close_connection or self._trouble is Trouble.CUT_OFF
 
         def log_message(self, format: str, *arguments: object) -> None:
             pass

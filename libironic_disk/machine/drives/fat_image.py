@@ -65,7 +65,10 @@ def make(files: FileTree, *, sector_size: int, label: str, tempdir: Path | None 
         with scratch.reported(tempdir):
             made = image.read_bytes()
     if fat.read_files(made, limit=len(made)) != dict(files):
-        raise ConfigDriveInvalid(reason="FAT doesn't keep the names of its files as they are")
+        # mtools loses names that FAT hasn't, and what the disk doesn't take, and is content with both.
+        where = scratch.place(tempdir)
+        reason = f"FAT doesn't keep the names of its files as they are, or {where} doesn't keep what is written to it"
+        raise ConfigDriveInvalid(reason=reason)
     return made
 
 

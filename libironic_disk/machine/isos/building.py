@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,11 +18,12 @@ from typing import Final
 
 from libironic_disk.errors import BootIsoRefused, PathFailed, SourceChanged, SourceFailed
 from libironic_disk.events import Cancellation
-from libironic_disk.machine import process
+from libironic_disk.machine import process, scratch
 from libironic_disk.machine.boot import esp, grub_image, signed_loader
 from libironic_disk.machine.boot.grub_image import Platform
 from libironic_disk.machine.drives import fat_image
 from libironic_disk.machine.isos.writing import check_room, replacing
+from libironic_disk.machine.isos.xorriso import NOT_WHOLE, is_partition
 from libironic_disk.pure.boot import grubcfg
 from libironic_disk.pure.bootisos import spec as specs
 from libironic_disk.pure.bootisos.spec import BootIsoSpec
@@ -95,14 +95,14 @@ def build(spec: BootIsoSpec, destination: Path, *, cancel: Cancellation | None =
     # What is neither kernel nor RAM disk is there twice before the end.
     check_room(destination.parent, 2 * size - kernel.size - ramdisk.size)
     uuid = specs.volume_uuid(_digest(spec, (kernel, ramdisk), cancel))
-    with replacing(destination) as temporary, _scratch(destination) as scratch:
-        parts = _parts(spec, scratch, grubcfg.early_config(uuid), specs.menu(spec, uuid))
+    with replacing(destination) as temporary, _scratch(destination) as made:
+        parts = _parts(spec, made, grubcfg.early_config(uuid), specs.menu(spec, uuid))
         _cancelled(cancel)
         argv = _arguments(spec, parts, uuid=uuid, output=temporary)
         grafts = _grafts({specs.KERNEL: kernel.path, specs.RAMDISK: ramdisk.path, "/": parts.tree})
         timeout = _TIMEOUT + size / _SLOWEST
         process.run(*argv, *grafts, timeout=timeout, environment=_ENVIRONMENT, cancel=cancel)
-        _check(spec, temporary, (kernel, ramdisk))
+        _check(spec, temporary, (kernel, ramdisk), parts)
         _finish(spec, temporary)
 
 
@@ -188,12 +188,12 @@ def _cancelled(cancel: Cancellation | None) -> None:
 @contextmanager
 def _scratch(destination: Path) -> Iterator[Path]:
     """Give a private directory on the destination's file system, whose room was checked."""
-    with tempfile.TemporaryDirectory(prefix=f".{destination.name[:32]}-", dir=destination.parent) as folder:
-        yield Path(folder)
+    with scratch.directory(prefix=f".{destination.name[:32]}-", parent=destination.parent) as folder:
+        yield folder
 
 
-def _parts(spec: BootIsoSpec, scratch: Path, early: str, menu: str) -> _Parts:
-    tree = scratch / "tree"
+def _parts(spec: BootIsoSpec, made: Path, early: str, menu: str) -> _Parts:
+    tree = made / "tree"
     files = specs.checked_paths(spec) | {specs.GRUB_CONFIG: menu.encode()}
     if Firmware.BIOS in spec.starts_on:
         files[specs.BIOS_IMAGE] = grub_image.cd_image(Platform.I386_PC, early)
@@ -203,9 +203,9 @@ def _parts(spec: BootIsoSpec, scratch: Path, early: str, menu: str) -> _Parts:
         place.write_bytes(content)
     if Firmware.UEFI not in spec.starts_on:
         return _Parts(tree=tree, esp=None)
-    image = scratch / "esp.img"
+    image = made / "esp.img"
     files = _esp_files(spec, early)
-    image.write_bytes(fat_image.make(files, sector_size=_SECTOR, label=_ESP_LABEL, tempdir=scratch))
+    image.write_bytes(fat_image.make(files, sector_size=_SECTOR, label=_ESP_LABEL, tempdir=made))
     return _Parts(tree=tree, esp=image)
 
 
@@ -221,7 +221,23 @@ def _esp_files(spec: BootIsoSpec, early: str) -> dict[str, bytes]:
 def _arguments(spec: BootIsoSpec, parts: _Parts, *, uuid: str, output: Path) -> list[str]:
     """Return xorriso's command but for what goes into the tree; in it nothing depends on this machine or the time."""
     date = uuid.replace("-", "")
-    argv = ["xorriso", "-no_rc", "-as", "mkisofs", "-quiet", "-o", str(output), "-V", spec.volume_id]
+    # What it can't read it would else fill with zeros, and call that a success.
+    argv = [
+        "xorriso",
+        "-no_rc",
+        "-abort_on",
+        "MISHAP",
+        "-return_with",
+        "MISHAP",
+        "32",
+        "-as",
+        "mkisofs",
+        "-quiet",
+        "-o",
+        str(output),
+        "-V",
+        spec.volume_id,
+    ]
     argv += ["-publisher", spec.publisher_id] if spec.publisher_id else []
     argv += ["-r", "-J", "-joliet-long", "-file-mode", "0444", "-dir-mode", "0555", "-no-pad"]
     argv += [f"--modification-date={date}", "--set_all_file_dates", "1980010100000000", "-c", specs.CATALOG]
@@ -248,8 +264,8 @@ def _escaped(path: str) -> str:
     return path.replace("\\", "\\\\").replace("=", "\\=")
 
 
-def _check(spec: BootIsoSpec, output: Path, sources: tuple[_Source, ...]) -> None:
-    """Refuse an ISO whose kernel or RAM disk became another one meanwhile, or that is none."""
+def _check(spec: BootIsoSpec, output: Path, sources: tuple[_Source, ...], parts: _Parts) -> None:
+    """Refuse an ISO whose kernel or RAM disk became another one meanwhile, or that isn't whole."""
     for source in sources:
         try:
             status = source.path.stat()
@@ -258,7 +274,9 @@ def _check(spec: BootIsoSpec, output: Path, sources: tuple[_Source, ...]) -> Non
         if (status.st_size, status.st_mtime_ns) != (source.size, source.changed):
             raise SourceChanged(source=str(source.path), reason="it was written to while it was read")
     if output.stat().st_size < sum(source.size for source in sources):
-        raise BootIsoRefused(iso=spec.volume_id, reason="xorriso made no whole ISO, and says that it did")
+        raise BootIsoRefused(iso=spec.volume_id, reason=f"{NOT_WHOLE} in {output.parent}")
+    if parts.esp is not None and not is_partition(output, None, parts.esp.read_bytes()):
+        raise BootIsoRefused(iso=spec.volume_id, reason=f"{NOT_WHOLE} in {output.parent}")
 
 
 def _finish(spec: BootIsoSpec, output: Path) -> None:

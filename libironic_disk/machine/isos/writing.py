@@ -16,14 +16,18 @@ from libironic_disk.events import Cancellation, EventSink, ignore
 from libironic_disk.machine.images.file_ranges import SYNC_WRITE, synchronise
 from libironic_disk.machine.images.metering import Meter
 from libironic_disk.machine.isos.opening import OpenFile, Part
+from libironic_disk.machine.paths import removed_on_error, reported
 from libironic_disk.pure.ropes import Rope, Zeros
 from libironic_disk.units import MIB
 
 _MODE: Final = 0o666  # less the process's mask
 _AT_ONCE: Final = 32 * MIB
 _BUFFER: Final = MIB
-# The file systems can't do it, are different ones, or the kernel is old: bytes then pass through us.
-_NO_COPY: Final = frozenset((errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, errno.EBADF))
+# The file systems can't do it, are different ones, or the kernel is old: bytes then pass through us. So they do after
+# an EIO, by which nobody could tell which of the two files it was.
+_NO_COPY: Final = frozenset(
+    (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, errno.EBADF, errno.EIO)
+)
 
 
 class Parted(Protocol):
@@ -101,15 +105,9 @@ def replacing(destination: Path) -> Iterator[Path]:
         os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _MODE))
     except (OSError, ValueError) as error:
         raise _failed(destination, error) from error
-    try:
+    with reported(destination), removed_on_error(temporary):
         yield temporary
         temporary.replace(destination)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise _failed(destination, error) from error
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
     _sync_directory(destination)
 
 

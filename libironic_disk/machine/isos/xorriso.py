@@ -7,23 +7,23 @@ each layout: so it is a second opinion, and helps where ranges of the old file w
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
 from libironic_disk.errors import BootIsoRefused
 from libironic_disk.events import Cancellation
-from libironic_disk.machine import process
+from libironic_disk.machine import process, scratch
 from libironic_disk.machine.isos.opening import OpenFile
 from libironic_disk.machine.isos.writing import check_room, replacing, sync
 from libironic_disk.pure.iso.changing import IsoEdit
-from libironic_disk.pure.iso.image import IsoImage
+from libironic_disk.pure.iso.image import IsoImage, read_image
 from libironic_disk.pure.ropes import Base, Rope
 
 TOOL: Final = "xorriso"
 TIMEOUT: Final = 3600.0
 """Seconds; a whole ISO is written."""
+NOT_WHOLE: Final = "xorriso says that it made a whole ISO, and there is none"
 _SPARE: Final = 16 * 1024 * 1024  # directories and padding of its own
 
 
@@ -62,25 +62,48 @@ def rewrite(
     check_room(destination.parent, source.size + changed + _SPARE)
     with (
         replacing(destination) as temporary,
-        tempfile.TemporaryDirectory(prefix=".xorriso-", dir=temporary.parent) as made,
+        scratch.directory(prefix=".xorriso-", parent=temporary.parent) as made,
     ):
-        arguments = [*_updates(edit.files, base, Path(made))]
+        arguments = [*_updates(edit.files, base, made)]
         for index, number in new.items():
-            path = Path(made, f"boot-image-{index}")
+            path = made / f"boot-image-{index}"
             _spill(edit.boot_images[index], base, path)
             arguments += ["-append_partition", str(number), _type_of(image, number), str(path)]
         if edit.volume_id is not None:
             arguments += ["-volid", edit.volume_id]
         # It writes to what is there as if that were a medium with sessions, unless it is empty.
         process.run(
-            *(TOOL, "-no_rc", "-abort_on", "FAILURE", "-return_with", "FAILURE", "32"),
+            # What it can't read it fills with zeros: that is a MISHAP, and by its own measure a success.
+            *(TOOL, "-no_rc", "-abort_on", "MISHAP", "-return_with", "MISHAP", "32"),
             *("-indev", f"stdio:{source.name}", "-outdev", f"stdio:{temporary}"),
             *("-boot_image", "any", "replay", *arguments, "-commit", "-end"),
             timeout=timeout,
             cancel=cancel,
         )
         source.check_unchanged()
+        for index, number in new.items():
+            rope = edit.boot_images[index]
+            if not is_partition(temporary, number, rope.read_at(base, 0, rope.size)):
+                raise BootIsoRefused(iso=source.name, reason=f"{NOT_WHOLE} in {temporary.parent}")
         sync(temporary)
+
+
+def is_partition(iso: Path, number: int | None, content: bytes) -> bool:
+    """Whether a partition of an ISO begins with some bytes; any if there is no number.
+
+    Of one that it appends, xorriso doesn't say at all that it couldn't read it.
+
+    Raises:
+        IsoInvalid, IsoUnsupported: it is no ISO.
+        SourceFailed: it can't be read.
+    """
+    with OpenFile(iso) as file:
+        partitions = read_image(file, name=file.name).partitions
+        return any(
+            file.read_at(partition.start, len(content)) == content
+            for partition in partitions
+            if number in {None, partition.number}
+        )
 
 
 def _updates(files: Mapping[str, Rope], base: Base, made: Path) -> Iterator[str]:

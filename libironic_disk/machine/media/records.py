@@ -8,12 +8,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
 from libironic_disk.errors import BootTaskBusy, NotEnoughRoom
 from libironic_disk.machine import lockfile
+from libironic_disk.machine.paths import reported
 
 _SUFFIX: Final = ".media"
 _LOCK: Final = ".media-lock"
@@ -38,36 +39,42 @@ class Record:
     def set_content(self, digest: str) -> None:
         """Remember what was put in."""
         with self._records.locked():
-            self._content = digest
-            self._write()
+            self._write(self._rooms, digest)
 
     def take_room(self, purpose: str, size: int) -> None:
         """Promise some bytes of the directory to a purpose, in place of those that it had.
 
         Raises:
             NotEnoughRoom: all machines together would have more than the limit.
+            PathFailed: it can't be written down, and isn't promised.
         """
         with self._records.locked():
             others = sum(self._rooms.values()) - self._rooms.get(purpose, 0)
             self._records.check(size, others + self._records.promised(but=self._path))
-            self._rooms[purpose] = size
-            self._write()
+            self._write({**self._rooms, purpose: size}, self._content)
 
     def give_back(self, purpose: str) -> None:
         """Promise nothing any more."""
         with self._records.locked():
-            self._rooms.pop(purpose, None)
-            self._write()
+            self._write({key: value for key, value in self._rooms.items() if key != purpose}, self._content)
 
     def is_empty(self) -> bool:
         """Whether there is nothing to remember."""
         return not self._rooms and not self._content
 
-    def _write(self) -> None:
-        text = json.dumps(self._rooms | ({_CONTENT: self._content} if self._content else {})).encode()
-        os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, text, 0)
-        os.fsync(self._descriptor)
+    def _write(self, rooms: dict[str, int], content: str) -> None:
+        """Write it down, and only then believe it: what can't be written wasn't promised, nor put in."""
+        values = rooms | ({_CONTENT: content} if content else {})
+        with reported(self._path):
+            # To say nothing takes no room, which a full disk hasn't.
+            if values:
+                text = json.dumps(values).encode()
+                os.pwrite(self._descriptor, text, 0)
+                os.ftruncate(self._descriptor, len(text))
+            else:
+                os.ftruncate(self._descriptor, 0)
+            os.fsync(self._descriptor)
+        self._rooms, self._content = rooms, content
 
 
 class Records:
@@ -88,33 +95,46 @@ class Records:
 
         Raises:
             BootTaskBusy: another thread or process has them now.
-            OSError: the directory can't be written to.
+            PathFailed: the directory can't be written to, or the record not be read.
         """
         path = self.directory / f"{node}{_SUFFIX}"
         descriptor = _claim(node, path)
         try:
-            record = Record(self, path, descriptor)
+            with reported(path):
+                record = Record(self, path, descriptor)
             try:
                 yield record
-            finally:
+            except BaseException:
+                # One that stays says nothing.
                 if record.is_empty():
+                    with suppress(OSError):
+                        path.unlink(missing_ok=True)
+                raise
+            if record.is_empty():
+                with reported(path):
                     path.unlink(missing_ok=True)
         finally:
             os.close(descriptor)
 
-    def locked(self) -> AbstractContextManager[None]:
-        """Keep others from promising room, for a moment."""
-        return lockfile.held(self.directory / _LOCK)
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep others from promising room, for a moment.
+
+        Raises:
+            PathFailed: the lock's file can't be made.
+        """
+        with ExitStack() as stack:
+            with reported(self.directory / _LOCK):
+                stack.enter_context(lockfile.held(self.directory / _LOCK))
+            yield
 
     def promised(self, *, but: Path) -> int:
         """Return the bytes that all machines but one were promised."""
         total = 0
         for path in self.directory.glob(f"*{_SUFFIX}"):
             if path != but:
-                try:
+                with reported(path), suppress(FileNotFoundError):
                     total += sum(parsed(path.read_bytes()[:_LONGEST])[0].values())
-                except FileNotFoundError:
-                    continue
         return total
 
     def check(self, wanted: int, taken: int) -> None:
@@ -129,7 +149,8 @@ class Records:
 
 
 def _claim(node: str, path: Path) -> int:
-    descriptor, is_ours = lockfile.attempted(path)
+    with reported(path):
+        descriptor, is_ours = lockfile.attempted(path)
     if is_ours:
         return descriptor
     os.close(descriptor)

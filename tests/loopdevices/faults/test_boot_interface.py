@@ -6,9 +6,11 @@ import pytest
 
 from tests.loopdevices.faults.conftest import Walk
 from tests.support.faults import folders
+from tests.support.faults.controllers import CONTROLLER_FAULTS
 from tests.support.faults.kinds import PROGRAM_FAULTS, Fault
 from tests.support.faults.meanwhile import AnotherProcess, AnotherThread
 from tests.support.faults.work import Work
+from tests.support.faults.works import media as media_works
 from tests.support.faults.works import netboots
 
 pytestmark = [pytest.mark.loopdevice, pytest.mark.timeout(3600)]
@@ -54,3 +56,44 @@ def test_a_fault_at_any_step_of_a_network_boot(network: Work, fault: Fault, walk
 @pytest.mark.parametrize("fault", PROGRAM_FAULTS, ids=lambda fault: fault.name)
 def test_a_fault_of_a_program_that_makes_a_loader(network: Work, fault: Fault, walk: Walk) -> None:
     walk(network, fault)
+
+
+BY_MEDIA = (
+    "virtual media: prepare_ramdisk",
+    "virtual media: prepare_instance, an ISO and a config drive",
+    "virtual media: clean_up_instance",
+    *(
+        pytest.param(name, marks=pytest.mark.walk)
+        for name in (
+            "virtual media: clean_up_ramdisk",
+            "virtual media: prepare_instance, one shot",
+            "virtual media: prepare_instance, a RAM disk",
+        )
+    ),
+)
+
+
+@pytest.fixture(scope="module")
+def media(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Work:
+    """A boot by virtual media."""
+    folder = tmp_path_factory.mktemp("work")
+    return media_works.work_of(folder, media_works.cases(folder)[request.param])
+
+
+@pytest.mark.parametrize("media", BY_MEDIA, indirect=True)
+@pytest.mark.parametrize("fault", CONTROLLER_FAULTS, ids=lambda fault: fault.name)
+def test_a_fault_of_a_controller(media: Work, fault: Fault, walk: Walk) -> None:
+    walk(media, fault)
+
+
+@pytest.mark.parametrize("media", BY_MEDIA, indirect=True)
+@pytest.mark.parametrize("fault", folders.ALL, ids=lambda fault: fault.name)
+def test_a_fault_around_a_controller(media: Work, fault: Fault, walk: Walk) -> None:
+    walk(media, fault)
+
+
+@pytest.mark.walk
+@pytest.mark.parametrize("media", ["virtual media: prepare_instance, a RAM disk"], indirect=True)
+@pytest.mark.parametrize("fault", PROGRAM_FAULTS, ids=lambda fault: fault.name)
+def test_a_fault_of_a_program_that_makes_a_medium(media: Work, fault: Fault, walk: Walk) -> None:
+    walk(media, fault)

@@ -3,13 +3,33 @@
 from __future__ import annotations
 
 import os
+import resource
+from dataclasses import dataclass
 
-from tests.support.faults.kinds import FLUSHES, FOLDER_FAULTS, PLACES, READS, WRITES, Effect, Fault, SystemCallFault
+from libironic_disk.errors import DiskError
+from libironic_disk.events import Cancellation, EventSink
+from tests.support.faults.kinds import (
+    COUNTING,
+    FLUSHES,
+    FOLDER_FAULTS,
+    PLACES,
+    READS,
+    WRITES,
+    Counted,
+    Effect,
+    Fault,
+    Put,
+    SystemCallFault,
+    counted,
+)
 from tests.support.faults.listening import Call
 from tests.support.faults.work import Scene
+from tests.support.faults.worker import Work
 
 _OPENS = frozenset({"openat", "openat2"})
-_NEW_DESCRIPTORS = frozenset({*_OPENS, "pipe2", "socket"})
+_NEW_DESCRIPTORS = frozenset({*_OPENS, "socket"})
+_MOST = 20
+"""How many descriptors a call has, or a few more."""
 
 
 def in_sources(scene: Scene, call: Call) -> bool:
@@ -30,6 +50,35 @@ def opening(scene: Scene, call: Call) -> bool:
     if target is None:
         return call.name not in _OPENS
     return scene.in_folders(target) or scene.in_sources(target) or scene.is_temporary(target)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DescriptorsRunOut:
+    """The process may have so many descriptors more, and no others; the programs that it starts neither."""
+
+    name: str = "only so many descriptors are left"
+    kills: bool = False
+    stays: bool = True
+
+    def put(self, scene: Scene, step: int) -> Put:
+        """Put it in."""
+
+        def inside(work: Work, sink: EventSink, switch: Cancellation) -> object:
+            if step == COUNTING:
+                return Counted(value=work(sink, switch), seen=_MOST)
+            open_now = max(int(number) for number in os.listdir("/proc/self/fd"))  # noqa: PTH208
+            limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (open_now + step, limits[1]))
+            try:
+                return Counted(value=work(sink, switch), seen=_MOST)
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+        return Put(inside=inside, count=counted)
+
+    def is_right(self, error: BaseException) -> bool:
+        """Whether it is an error of ours."""
+        return isinstance(error, DiskError)
 
 
 SOURCE_FAULTS: tuple[Fault, ...] = (
@@ -69,4 +118,4 @@ SOURCES_GO: Fault = SystemCallFault(
     name="the sources' disk goes away", calls=READS, where=in_sources, effect=Effect.ENODEV, stays=True
 )
 
-ALL: tuple[Fault, ...] = (*FOLDER_FAULTS, *SOURCE_FAULTS, *MAKING_FAULTS, KILL)
+ALL: tuple[Fault, ...] = (*FOLDER_FAULTS, *SOURCE_FAULTS, *MAKING_FAULTS, DescriptorsRunOut(), KILL)

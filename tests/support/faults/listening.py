@@ -55,7 +55,6 @@ NUMBERS: Final = {
     "pwritev2": 328,
     "execve": 59,
     "socket": 41,
-    "pipe2": 293,
     "mount": 165,
     "umount2": 166,
     "fsopen": 430,
@@ -65,7 +64,7 @@ NUMBERS: Final = {
 }
 """The calls that can be listened to, by their numbers on x86_64 (arch/x86/entry/syscalls/syscall_64.tbl)."""
 
-_NAMELESS: Final = frozenset({"socket", "pipe2"})
+_NAMELESS: Final = frozenset({"socket"})
 _NAMES: Final = {number: name for name, number in NUMBERS.items()}
 _SECCOMP: Final = 317
 _SET_MODE_FILTER: Final = 1

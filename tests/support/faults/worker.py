@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import logging
 import os
 import pickle
 import signal
@@ -141,6 +142,8 @@ def _work(line: socket.socket, work: Work, inside: Inside, calls: frozenset[str]
         gc.freeze()
         # The alarm of pytest's plugin is the parent's, and so are its handlers.
         signal.setitimer(signal.ITIMER_REAL, 0)
+        # It keeps what is logged, with errors and all that was at work in them.
+        logging.disable()
         for number in (signal.SIGALRM, signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_DFL)
         if not sees_mounts:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import threading
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from libironic_disk.boot.publishing import DirectoryPublisher, checked_name
-from libironic_disk.errors import InvalidParameterValue, NotEnoughRoom, SourceChanged, SourceFailed
+from libironic_disk.errors import InvalidParameterValue, NotEnoughRoom, PathFailed, SourceChanged, SourceFailed
 from libironic_disk.units import MIB
 
 URL = "http://192.0.2.1/media"
@@ -233,3 +234,40 @@ def test_two_who_publish_one_name_leave_one_of_both(root: Path) -> None:
         thread.join()
     assert (root / "a.iso").read_bytes() in contents
     assert names(root) == {"a.iso"}
+
+
+@pytest.mark.parametrize("call", ["ftruncate", "fsync", "replace"])
+def test_a_disk_that_fails_is_named_and_holds_nothing(root: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+    def failing(*arguments: object, **more: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    publisher = DirectoryPublisher(root, URL)
+    before = {path.name for path in Path("/proc/self/fd").iterdir()}
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, failing)
+        with pytest.raises(PathFailed, match=r"root/a\.iso.*Input/output error"):
+            publisher.publish("a.iso", b"new")
+    assert {path.name for path in Path("/proc/self/fd").iterdir()} == before
+    assert names(root) == set()
+
+
+def test_what_is_withdrawn_or_linked_is_brought_to_the_disk(
+    root: Path, master: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[tuple[str, set[str]]] = []
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        synced.append((str(Path(f"/proc/self/fd/{descriptor}").readlink()), names(root)))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    publisher = DirectoryPublisher(root, URL)
+    publisher.publish("a.iso", master)
+    publisher.withdraw("a.iso")
+    assert synced == [(str(root), {"a.iso"}), (str(root), set())]
+
+
+def test_a_directory_that_is_not_there_is_not_said_of_the_source(root: Path, master: Path) -> None:
+    with pytest.raises(PathFailed, match=r"root/gone/a\.iso"):
+        DirectoryPublisher(root / "gone", URL).publish("a.iso", master)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
@@ -38,6 +39,7 @@ from libironic_disk.errors import (
     InvalidParameterValue,
     MissingParameterValue,
     NotEnoughRoom,
+    PathFailed,
     VirtualMediaFailed,
 )
 from libironic_disk.machine.drives import fat_image
@@ -716,7 +718,24 @@ def test_a_bios_is_told_so(site: Site) -> None:
     assert controller.calls[-1] == "set_boot_device cdrom once bios"
 
 
-def test_a_directory_that_is_not_there_is_an_error_of_the_system(site: Site) -> None:
+def test_a_directory_that_is_not_there_is_named(site: Site) -> None:
     site.work.rmdir()
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(PathFailed, match=r"work/.*\.media.*No such file"):
         site.boot(Controller()).prepare_ramdisk(site.task(), {})
+
+
+def test_a_medium_that_cannot_be_remembered_is_taken_out_again(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    controller = Controller()
+    once = site.task(IsoInstance(iso="http://192.0.2.9/rescue.iso", one_shot=True))
+
+    def full(*arguments: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", full)
+        with pytest.raises(PathFailed, match="No space left"):
+            site.boot(controller).prepare_instance(once)
+    assert controller.inserted() == {}
+    assert site.left() == set()
+    site.boot(controller).prepare_instance(once)
+    assert list(controller.inserted().values()) == ["http://192.0.2.9/rescue.iso"]

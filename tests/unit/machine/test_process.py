@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -323,3 +324,23 @@ def test_a_program_dies_with_the_process_that_started_it() -> None:
     while Path(f"/proc/{child}").exists() and "Z" not in Path(f"/proc/{child}/stat").read_text().split()[2]:
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def test_a_program_without_descriptors_costs_none() -> None:
+    """Python before 3.12 loses the pipes that it has when there is no descriptor for the next one."""
+    before = {path.name for path in Path("/proc/self/fd").iterdir()}
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    last = max(int(name) for name in before)
+    with ExitStack() as stack:
+        # A limit is one of numbers: those that are free below it have to be taken.
+        while (filling := os.open(os.devnull, os.O_RDONLY)) <= last:
+            stack.callback(os.close, filling)
+        os.close(filling)
+        for more in range(8):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (filling + more, limits[1]))
+            try:
+                with pytest.raises(ProgramFailed, match="Too many open files"):
+                    process.run("true", timeout=10)
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert {path.name for path in Path("/proc/self/fd").iterdir()} == before

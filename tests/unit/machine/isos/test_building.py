@@ -25,6 +25,7 @@ from libironic_disk.errors import (
     ToolMissing,
 )
 from libironic_disk.events import Cancellation
+from libironic_disk.machine import process
 from libironic_disk.machine.boot.grub_image import MODULES_DIRECTORY
 from libironic_disk.machine.isos.building import build, estimated_size
 from libironic_disk.pure.boot.kernelparams import KernelParameters
@@ -301,3 +302,41 @@ def test_the_signed_loaders_are_the_distributions(spec: BootIsoSpec, image: Path
     }.items():
         found = subprocess.run(["mcopy", "-i", esp, f"::/{path}", "-"], check=True, capture_output=True).stdout
         assert found == Path(origin).read_bytes()
+
+
+def test_a_partition_that_xorriso_did_not_read_is_found(
+    spec: BootIsoSpec, image: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It says nothing where the file of a partition can't be read, and fills it with zeros (xorriso 1.5.4)."""
+    image.write_bytes(b"before")
+    run = process.run
+
+    def lossy(*argv: str, **options: object) -> object:
+        done = run(*argv, **options)  # type: ignore[arg-type]
+        if argv[0] == "xorriso":
+            place = Path(argv[argv.index("-o") + 1])
+            data = place.read_bytes()
+            at = data.rindex(b"BOOTX64")
+            place.write_bytes(data[:at] + bytes(7) + data[at + 7 :])
+        return done
+
+    monkeypatch.setattr(process, "run", lossy)
+    with pytest.raises(BootIsoRefused, match="whole ISO"):
+        build(spec, image)
+    assert {path.name: path.read_bytes() for path in image.parent.iterdir()} == {"boot.iso": b"before"}
+
+
+def test_xorriso_takes_no_zeros_for_what_it_cannot_read(
+    spec: BootIsoSpec, image: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, ...]] = []
+    run = process.run
+
+    def noted(*argv: str, **options: object) -> object:
+        asked.append(argv)
+        return run(*argv, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(process, "run", noted)
+    build(spec, image)
+    (argv,) = (argv for argv in asked if argv[0] == "xorriso")
+    assert argv[1:7] == ("-no_rc", "-abort_on", "MISHAP", "-return_with", "MISHAP", "32")

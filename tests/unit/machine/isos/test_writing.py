@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from libironic_disk.errors import Cancelled, NotEnoughRoom, PathFailed, SourceChanged
+from libironic_disk.errors import Cancelled, NotEnoughRoom, PathFailed, SourceChanged, SourceFailed
 from libironic_disk.events import BytesMoved, Cancellation, Event
 from libironic_disk.machine.isos import writing
 from libironic_disk.machine.isos.opening import JoinedFiles, OpenFile
@@ -154,3 +154,29 @@ def test_what_is_no_plain_file_is_never_replaced(tmp_path: Path, base: JoinedFil
     assert (tmp_path / "pipe").is_fifo()
     assert (tmp_path / "link").is_symlink()
     assert left(tmp_path) == {"first", "second", "pipe", "link"}
+
+
+def test_a_base_that_cannot_be_read_is_named_and_not_the_target(
+    tmp_path: Path, base: JoinedFiles, rope: Rope, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*arguments: object, **more: object) -> int:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "copy_file_range", failing)
+    monkeypatch.setattr(os, "pread", failing)
+    with pytest.raises(SourceFailed, match="second failed at byte 1: Input/output error"):
+        writing.write(rope, base, tmp_path / "target")
+    assert left(tmp_path) == {"first", "second"}
+
+
+def test_what_cannot_be_removed_is_told_beside_the_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*arguments: object, **more: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    def broken() -> None:
+        with writing.replacing(tmp_path / "target"):
+            monkeypatch.setattr(os, "unlink", failing)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(PathFailed, match=r"No space left on device; .*\.target-.* is left: Input/output error"):
+        broken()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import itertools
 import os
@@ -14,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from libironic_disk.errors import BootTaskBusy, NotEnoughRoom
+from libironic_disk.errors import BootTaskBusy, NotEnoughRoom, PathFailed
 from libironic_disk.machine.media import records
 from libironic_disk.machine.media.records import Records
 
@@ -125,3 +126,26 @@ def test_a_damaged_record_is_one_that_says_less(text: bytes) -> None:
     rooms, content = records.parsed(text)
     assert all(type(size) is int and size >= 0 for size in rooms.values())
     assert isinstance(content, str)
+
+
+def test_what_cannot_be_written_down_is_not_believed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with Records(tmp_path, 100).claimed("a") as record:
+        record.take_room("iso", 60)
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "pwrite", full)
+            with pytest.raises(PathFailed, match=r"a\.media.*No space left"):
+                record.set_content("digest")
+            with pytest.raises(PathFailed, match=r"a\.media.*No space left"):
+                record.take_room("more", 10)
+            assert record.content == ""
+            # A full disk doesn't keep from saying nothing any more.
+            record.give_back("iso")
+    assert names(tmp_path) == set()
+
+
+def test_a_directory_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
+    with pytest.raises(PathFailed, match=r"there/a\.media.*No such file"), Records(tmp_path / "there", 1).claimed("a"):
+        pass

@@ -1,0 +1,39 @@
+"""Files of this machine that callers name: what the kernel refuses is told with their paths."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from libironic_disk.errors import PathFailed, add_aftermath
+
+HERE: Final = "this machine"
+"""What errors call the file system of such a file."""
+
+
+@contextmanager
+def reported(path: Path) -> Iterator[None]:
+    """Raise what goes wrong with a file or directory as what it is: around nothing else.
+
+    Raises:
+        PathFailed: in place of any OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise PathFailed.of(HERE, str(path), error) from error
+
+
+@contextmanager
+def removed_on_error(file: Path) -> Iterator[None]:
+    """Remove a file if the block fails; that it can't be removed is the error's aftermath."""
+    try:
+        yield
+    except BaseException as first:
+        try:
+            file.unlink(missing_ok=True)
+        except OSError as second:
+            add_aftermath(first, f"{file} is left: {second.strerror or second}")
+        raise
