@@ -38,6 +38,7 @@ WORKS: dict[str, Callable[[Path], Of]] = {
     "uefi": partial(deployments.partition_image, firmware=Firmware.UEFI),
     "qemu-img": deployments.by_qemu_img,
     "iterator": deployments.by_iterator,
+    "kept": deployments.beside_a_kept_volume,
     "partitioning": parts.partitioning,
     "drive-iso": parts.config_drive,
     "drive-fat": partial(parts.config_drive, sector_size=4096),
