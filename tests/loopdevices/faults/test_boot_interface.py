@@ -26,10 +26,10 @@ RIVALS: tuple[Fault, ...] = tuple(
 BY_NETWORK = (
     "PXE: prepare_ramdisk",
     "PXE: clean_up_ramdisk",
-    "iPXE: prepare_ramdisk with another one",
     *(
         pytest.param(name, marks=pytest.mark.walk)
         for name in (
+            "iPXE: prepare_ramdisk with another one",
             "PXE: prepare_instance",
             "PXE: prepare_instance without a network",
             "PXE: clean_up_instance",
@@ -59,12 +59,12 @@ def test_a_fault_of_a_program_that_makes_a_loader(network: Work, fault: Fault, w
 
 
 BY_MEDIA = (
-    "virtual media: prepare_ramdisk",
     "virtual media: prepare_instance, an ISO and a config drive",
     "virtual media: clean_up_instance",
     *(
         pytest.param(name, marks=pytest.mark.walk)
         for name in (
+            "virtual media: prepare_ramdisk",
             "virtual media: clean_up_ramdisk",
             "virtual media: prepare_instance, one shot",
             "virtual media: prepare_instance, a RAM disk",

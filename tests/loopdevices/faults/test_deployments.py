@@ -45,9 +45,9 @@ WORKS: dict[str, Callable[[Path], Of]] = {
     "image": parts.image,
 }
 _SERVED = "http"
-_QUICK = ("whole", "drive-iso", "drive-fat")
+_QUICK = ("whole", "drive-iso")
 """Works that every fault is walked through whenever tests run."""
-_NOW_AND_THEN = ("bios", "uefi", "whole-file", "partitioning", "image")
+_NOW_AND_THEN = ("bios", "uefi", "whole-file", "partitioning", "drive-fat", "image")
 _ALWAYS = 8
 """One of so many faults is walked through each of these; all others are for ``make faults``."""
 
