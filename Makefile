@@ -62,7 +62,7 @@ test-machine: venv ## all tests on disks in the test machine: Debian's own kerne
 	$(PYTEST) --inside -m 'not walk' tests/loopdevices tests/machines/inside
 
 faults: PROFILES += test
-faults: venv ## walk faults through every call, and write docs/faults.csv: make faults STEPS=5, or STEPS=every
+faults: venv ## walk faults through the calls, and write docs/faults.csv: make faults STEPS=5, or STEPS=every
 	$(SUDO) nice -n 10 $(BIN)/python -m pytest tests/loopdevices/faults tests/loopdevices/powercuts --fault-steps $(STEPS) --fault-table docs/faults.csv
 
 soak: PROFILES += test

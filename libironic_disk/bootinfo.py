@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from libironic_disk.errors import DocumentInvalid, PathFailed
+from libironic_disk.machine.paths import removed_on_error
 from libironic_disk.pure.multiboot.bootinfo import KIND
 from libironic_disk.pure.multiboot.bootinfo import BootElement as BootElement
 from libironic_disk.pure.multiboot.bootinfo import BootInfo as BootInfo
@@ -80,7 +81,7 @@ def _read(path: Path | str) -> bytes:
 def _replace(path: Path, content: bytes) -> None:
     temporary = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _MODE)
-    try:
+    with removed_on_error(temporary):
         with os.fdopen(descriptor, "wb") as file:
             # The mode that open() is given is less what the process's mask takes away.
             os.fchmod(descriptor, _MODE)
@@ -88,9 +89,6 @@ def _replace(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(descriptor)
         temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def _sync_directory(path: Path) -> None:

@@ -291,7 +291,13 @@ def _take_apart(wanted: StoragePlan, disks: Sequence[HeldDisk], sink: EventSink)
         for disk in disks:
             disk.progress.state = DiskState.UNKNOWN
         with phase(sink, Phase.WIPE, str(holder)):
-            making.take_apart(holder)
+            try:
+                making.take_apart(holder)
+            except DiskError as error:
+                # Nothing is withheld yet: the table and the boot code are those of what may be half gone.
+                words = f"{holder} was being taken apart, and the disks still have their old table and boot code"
+                add_aftermath(error, words)
+                raise
     if not wanted.is_empty:
         for disk in disks:
             claims.check_unused(disk.block)

@@ -97,9 +97,13 @@ def let_udevd_finish(fd: int, disk: BlockNode, *, timeout: float, cancel: Cancel
 
     Raises:
         DeviceLocked: somebody else got the lock and kept it for ``timeout`` seconds.
+        DeviceFailed: the kernel has no lock to give.
         Cancelled: the caller wished so while it was waited for.
     """
-    fcntl.flock(fd, fcntl.LOCK_SH)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH)
+    except OSError as error:
+        raise DeviceFailed(device=disk.node, action="locking", reason=error.strerror or str(error)) from error
     with suppress(DiskError):
         process.run("udevadm", "trigger", "--settle", str(disk.directory), timeout=_EVENTS_TIMEOUT)
     _lock(fd, disk.node, timeout, cancel)

@@ -1,9 +1,9 @@
 """What is written outside of partitions, and in which order.
 
-1. :func:`withhold` comes first: boot code, or the whole first MiB, is gone before anything else is touched.
+1. :func:`withhold` comes first: boot code and ESP, or the whole first MiB, are gone before anything else is touched.
 2. :mod:`~libironic_disk.machine.disks.wiping` zeroes the rest of what the plan says.
 3. Partitions are filled, while the disk holds no table.
-4. :func:`commit` writes libparted's table, then ours with everything but the first sector, and then that sector.
+4. :func:`commit` writes our table with everything but the first sector, and then that sector.
 5. :func:`blank` undoes the start of a disk that wasn't committed.
 
 Each step ends with a flush, because a disk may write in any order what lies between two of them.

@@ -61,7 +61,7 @@ def rehearse(node: str, plan: Plan) -> None:
         DeviceFailed: libparted refuses, or there are other partitions then than were planned.
     """
     sector_size = plan.topology.sector_size
-    with _disk_in_memory(plan.size, sector_size) as (fd, scratch):
+    with _disk_in_memory(plan.size, sector_size, instead_of=node) as (fd, scratch):
         _lay_out(scratch, plan, write=True)
         made = read_table(disk_io.reader(fd, scratch), device=scratch, disk_size=plan.size, sector_size=sector_size)
     laid_out = {(part.number, part.start, part.size) for part in made.partitions} if made else set()
@@ -71,11 +71,21 @@ def rehearse(node: str, plan: Plan) -> None:
 
 
 @contextmanager
-def _disk_in_memory(size: int, sector_size: int) -> Iterator[tuple[int, str]]:
-    """Give a blank disk, open and as a path; only what is written of it takes memory."""
-    fd = os.memfd_create("libironic_disk", os.MFD_CLOEXEC)
+def _disk_in_memory(size: int, sector_size: int, *, instead_of: str) -> Iterator[tuple[int, str]]:
+    """Give a blank disk, open and as a path; only what is written of it takes memory.
+
+    Raises:
+        DeviceFailed: the kernel gives no such file, or no loop device, which sectors of other sizes need.
+    """
     try:
-        os.truncate(fd, size)
+        fd = os.memfd_create("libironic_disk", os.MFD_CLOEXEC)
+    except OSError as error:
+        raise _no_room(instead_of, error) from error
+    try:
+        try:
+            os.truncate(fd, size)
+        except OSError as error:
+            raise _no_room(instead_of, error) from error
         path = f"/proc/{os.getpid()}/fd/{fd}"
         if sector_size == _SECTOR_OF_A_FILE:
             yield fd, path
@@ -84,6 +94,10 @@ def _disk_in_memory(size: int, sector_size: int) -> Iterator[tuple[int, str]]:
                 yield fd, node
     finally:
         os.close(fd)
+
+
+def _no_room(node: str, error: OSError) -> DeviceFailed:
+    return DeviceFailed(device=node, action="making in memory the double of", reason=error.strerror or str(error))
 
 
 def _lay_out(node: str, plan: Plan, *, write: bool) -> None:

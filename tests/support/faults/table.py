@@ -23,15 +23,24 @@ def record(file: Path, row: Row) -> None:
         "tried": str(row.tried),
         "outcomes": ", ".join(f"{count} x {outcome}" for outcome, count in row.outcomes),
     }
+    _change(file, (row.work, row.fault), line if row.steps else None)
+
+
+def forget(file: Path, work: str, fault: str) -> None:
+    """Take a row out of the table, as of a walk that is only beginning."""
+    _change(file, (work, fault), None)
+
+
+def _change(file: Path, key: tuple[str, str], line: dict[str, str] | None) -> None:
     with file.open("a+", newline="", encoding="utf-8") as opened:
         fcntl.flock(opened, fcntl.LOCK_EX)
         opened.seek(0)
         rows = {(each["work"], each["fault"]): each for each in csv.DictReader(opened)}
-        rows.pop((row.work, row.fault), None)
-        if row.steps:
-            rows[row.work, row.fault] = line
+        rows.pop(key, None)
+        if line is not None:
+            rows[key] = line
         opened.seek(0)
         opened.truncate()
         writer = csv.DictWriter(opened, _HEAD, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(rows[key] for key in sorted(rows))
+        writer.writerows(rows[each] for each in sorted(rows))

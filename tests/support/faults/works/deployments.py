@@ -13,6 +13,7 @@ from pathlib import Path
 
 from lab.systemdisk import FILES
 from libironic_disk import deploy
+from libironic_disk.errors import DiskError
 from libironic_disk.events import Cancellation, EventSink
 from libironic_disk.images import Engine, ImageSource
 from libironic_disk.pure.ranges import ByteRange
@@ -74,6 +75,10 @@ class DeployTry:
         assert_partitions_are_new(self.disk.disk, self.request)
         return State.NEW
 
+    def told(self, error: BaseException) -> None:
+        """See that the error says what is on the disk."""
+        assert_says_state(error)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeepingTry(DeployTry):
@@ -88,10 +93,15 @@ class KeepingTry(DeployTry):
         assert now == self.contents, "the volume that was to be kept has changed"
         if self.disk.is_unchanged:
             return State.OLD
-        if head_of(self.disk.disk)[:BOOT_CODE_SIZE].rstrip(b"\0") in (b"", _NO_SYSTEM):
+        if head_of(self.disk.disk)[:BOOT_CODE_SIZE].rstrip(b"\0") == _NO_SYSTEM:
             return State.NOTHING
         assert_partitions_are_new(self.disk.disk, self.request)
         return State.NEW
+
+
+def assert_says_state(error: BaseException) -> None:
+    """Assert that an error of ours says what an operation on a whole disk has left there."""
+    assert not isinstance(error, DiskError) or error.disk is not None, f"nothing is said of the disk: {error}"
 
 
 def head_of(disk: LoopDisk) -> bytes:

@@ -19,7 +19,7 @@ from tests.support import oracles, wholedisks
 from tests.support.disks import LoopDisk, attach
 from tests.support.faults.scenes import OldDisk, old_disk, old_file
 from tests.support.faults.work import Of, Scene, State, Try
-from tests.support.faults.works.deployments import DRIVE, part_file
+from tests.support.faults.works.deployments import DRIVE, assert_says_state, part_file
 
 SIZE = 8 * MIB
 LARGER = 12 * MIB
@@ -57,6 +57,10 @@ class WholeTry:
                 return State.NOTHING
             self.check(loop)
             return State.NEW
+
+    def told(self, error: BaseException) -> None:
+        """See that the error says what is on the disk."""
+        assert_says_state(error)
 
 
 def has_all_of(image: Path, disk: LoopDisk) -> None:
