@@ -13,6 +13,7 @@ request is never touched.
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -32,7 +33,7 @@ from libironic_disk.errors import (
 )
 from libironic_disk.events import Cancellation, EventSink, Phase, ignore, phase
 from libironic_disk.machine import process
-from libironic_disk.machine.disks import claims, observing, sysfs
+from libironic_disk.machine.disks import claims, committing, observing, sysfs
 from libironic_disk.machine.disks.holding import HeldDisk, held
 from libironic_disk.machine.disks.hostlock import host_lock
 from libironic_disk.machine.disks.staging import StagedDisk, check_writable, filling
@@ -287,16 +288,19 @@ def _locked(plan: Plan, lock_timeout: float, lock_path: Path | None, cancel: Can
 def _take_apart(wanted: StoragePlan, disks: Sequence[HeldDisk], sink: EventSink) -> None:
     """Stop what the plan says, and prove that nobody else uses the disks."""
     making.check_idle(wanted.stops, wanted.name)
+    for disk in disks if wanted.stops else ():
+        disk.progress.state = DiskState.UNKNOWN
+        # The table can't go yet, but from here on nothing may start a system whose root is erased.
+        size = os.lseek(disk.fd, 0, os.SEEK_END)
+        committing.disarm(disk.fd, disk.node, size=size, sector_size=disk.sector_size)
     for holder in wanted.stops:
-        for disk in disks:
-            disk.progress.state = DiskState.UNKNOWN
         with phase(sink, Phase.WIPE, str(holder)):
             try:
                 making.take_apart(holder)
             except DiskError as error:
-                # Nothing is withheld yet: the table and the boot code are those of what may be half gone.
-                words = f"{holder} was being taken apart, and the disks still have their old table and boot code"
-                add_aftermath(error, words)
+                add_aftermath(
+                    error, f"{holder} was being taken apart: the disks have their old tables, and boot nothing"
+                )
                 raise
     if not wanted.is_empty:
         for disk in disks:

@@ -23,9 +23,10 @@ from libironic_disk.pure.disks.planner import HEAD
 from libironic_disk.pure.disks.planning import Action, Plan
 from libironic_disk.pure.ranges import ByteRange, edges
 from libironic_disk.pure.roles import Role
-from libironic_disk.pure.tables.bootrecord import NO_SYSTEM, with_boot_code
+from libironic_disk.pure.tables.bootrecord import NO_SYSTEM, is_marked, with_boot_code
 from libironic_disk.pure.tables.model import Extent
 from libironic_disk.pure.tables.reading import read_table
+from libironic_disk.pure.wholedisks.roots import is_esp
 
 
 def withhold(fd: int, device: str, plan: Plan) -> None:
@@ -44,6 +45,23 @@ def withhold(fd: int, device: str, plan: Plan) -> None:
         disk_io.flush(fd, device)
     else:
         blank_head(fd, device, min(HEAD, plan.size), plan.topology.sector_size)
+
+
+def disarm(fd: int, device: str, *, size: int, sector_size: int) -> None:
+    """Take away what a firmware starts from a disk whose old table stays for now: boot code, and ESPs' first sectors.
+
+    For a disk that isn't wiped yet since something runs upon it, of which the first is about to be erased.
+
+    Raises:
+        DeviceFailed: it couldn't be read or written.
+    """
+    read = disk_io.reader(fd, device)
+    table = read_table(read, device=device, disk_size=size, sector_size=sector_size)
+    esps = [part for part in table.partitions if is_esp(table, part)] if table is not None else []
+    # Without the mark there is no boot code, and the sector may be somebody else's, as of an md superblock.
+    code = [Extent(0, NO_SYSTEM)] if is_marked(read(0, sector_size)) else []
+    disk_io.write(fd, device, [*code, *(Extent(part.start, bytes(sector_size)) for part in esps)])
+    disk_io.flush(fd, device)
 
 
 def commit(fd: int, device: str, plan: Plan, head: Sequence[Extent]) -> None:

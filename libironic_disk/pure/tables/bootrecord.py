@@ -31,6 +31,11 @@ _SLOT: Final = struct.Struct("<B3sB3sII")
 _MARK: Final = b"\x55\xaa"
 
 
+def is_marked(sector: bytes) -> bool:
+    """Whether a BIOS takes a sector for one with boot code."""
+    return sector[RECORD_SIZE - len(_MARK) : RECORD_SIZE] == _MARK
+
+
 class Slot(NamedTuple):
     """One of the four entries of a boot record; an entry with no sectors is unused."""
 

@@ -17,6 +17,7 @@ from libironic_disk import partitioner, volumes
 from libironic_disk.errors import (
     Cancelled,
     DeviceBusy,
+    DeviceFailed,
     DiskError,
     DiskState,
     LayoutInvalid,
@@ -25,6 +26,7 @@ from libironic_disk.errors import (
     ProgramFailed,
 )
 from libironic_disk.events import Cancellation, Event, Phase, PhaseStarted
+from libironic_disk.machine.volumes import making
 from libironic_disk.pure.disks.layout import FileSystem, Layout, PartitionSpec
 from libironic_disk.pure.disks.planning import Existing
 from libironic_disk.pure.disks.presets import root
@@ -32,6 +34,7 @@ from libironic_disk.pure.disks.sizes import Percent, Remaining, mib
 from libironic_disk.pure.roles import Role
 from libironic_disk.pure.tables.model import TableKind
 from libironic_disk.pure.volumes.drawing import as_text
+from libironic_disk.pure.volumes.facts import Holder
 from libironic_disk.pure.volumes.storage import ArrayMetadata, ArraySpec, GroupSpec, Storage, VolumeSpec
 from libironic_disk.units import MIB
 from tests.support import oracles
@@ -255,6 +258,38 @@ def test_what_runs_is_taken_apart_only_by_steps_of_the_plan(pair: list[str], tmp
         assert output("wipefs", "--noheadings", f"{disk}p1" if disk[-1].isdigit() else f"{disk}1") == ""
         assert row.start == 2048
     assert report("pvs", "pv", "pv_name") == []
+
+
+def test_nothing_starts_a_system_that_is_being_taken_apart(pair: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    applied(mirrors(ArrayMetadata.AT_THE_END), pair)
+    esps = [oracles.sfdisk(disk).rows[0].start * 512 for disk in pair]
+    for disk, start in zip(pair, esps, strict=True):
+        assert first_sector(disk, start)[510:] == b"\x55\xaa"
+    plan = volumes.plan(Storage(disks=(PLAIN, PLAIN)), volumes.observe(pair), take_apart=True)
+
+    def dead(holder: Holder) -> None:
+        raise DeviceFailed(device=holder.node, action="opening", reason="Input/output error")
+
+    with monkeypatch.context() as broken, pytest.raises(DeviceFailed, match="boot nothing") as failed:
+        broken.setattr(making, "take_apart", dead)
+        volumes.apply(plan)
+    assert failed.value.disk is DiskState.UNKNOWN
+    for disk, start in zip(pair, esps, strict=True):
+        # int 18h: the BIOS goes on to its next device; and no firmware finds a file system where its loader was.
+        assert first_sector(disk, 0).startswith(b"\xcd\x18")
+        assert first_sector(disk, start) == bytes(512)
+    again = volumes.plan(Storage(disks=(PLAIN, PLAIN)), volumes.observe(pair), take_apart=True)
+    volumes.apply(again)
+    settle()
+    assert nothing_runs(pair)
+
+
+def first_sector(disk: str, start: int) -> bytes:
+    """Return 512 bytes of a disk from a byte on, past the kernel's cache."""
+    subprocess.run(["blockdev", "--flushbufs", disk], check=True)
+    with Path(disk).open("rb") as node:
+        node.seek(start)
+        return node.read(512)
 
 
 def test_a_plan_is_outdated_when_something_else_runs(pair: list[str]) -> None:
