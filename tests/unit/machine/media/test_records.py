@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -101,15 +102,18 @@ def test_one_of_many_has_it_at_a_time_and_no_lock_is_lost(tmp_path: Path) -> Non
     inside, worst, done = [0], [0], [0]
 
     def work() -> None:
-        for _ in range(300):
+        had = 0
+        while had < 50:
             try:
                 with kept.claimed("a"):
                     inside[0] += 1
                     worst[0] = max(worst[0], inside[0])
                     done[0] += 1
                     inside[0] -= 1
+                had += 1
             except BootTaskBusy:
-                continue
+                # How often that is depends on how busy the machine is: a lost lock would keep it so for ever.
+                time.sleep(0.0005)
 
     threads = [threading.Thread(target=work) for _ in range(6)]
     for thread in threads:
@@ -117,7 +121,7 @@ def test_one_of_many_has_it_at_a_time_and_no_lock_is_lost(tmp_path: Path) -> Non
     for thread in threads:
         thread.join()
     assert worst == [1]
-    assert done[0] >= 300
+    assert done == [300]
     assert names(tmp_path) == set()
 
 
