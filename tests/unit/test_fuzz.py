@@ -29,7 +29,7 @@ TARGETS = {
     "netboots": (1050, ("for PXELINUX, GRUB, iPXE", "InvalidParameterValue", "KernelParametersInvalid")),
     "plans": (520, ("a layout", "a plan", "DocumentInvalid")),
     "records": (1050, ("DocumentInvalid", "0 parts", "2 parts")),
-    "redfish": (60, ("VirtualMediaFailed", "1 slots", "2 slots")),
+    "redfish": (130, ("VirtualMediaFailed", "1 slots", "2 slots")),
     "superblocks": (130, ("a size", "no size")),
     "tables": (520, ("gpt", "mbr", "none", "gpt with problems", "mbr with problems")),
     "wholedisks": (520, ("a drive", "grown", "ImageRefused", "LayoutDoesNotFit", "TableLimit")),
