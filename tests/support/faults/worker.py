@@ -111,6 +111,8 @@ def run(
         ours.close()
         _, status = os.waitpid(pid, 0)
         orphans = _buried(known)
+        # Else what other tests leave to the system would become ours from here on.
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 0)
         if listener is not None:
             listener.join()
     if os.WIFSIGNALED(status):
