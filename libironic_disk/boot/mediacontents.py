@@ -15,11 +15,11 @@ from libironic_disk.boot.media import BOOTABLE, SECOND, MediaKind, Slot, second_
 from libironic_disk.boot.openisos import OpenIsos, identity_of
 from libironic_disk.boot.readables import PublishedContent
 from libironic_disk.configdrive import ConfigDrive, VolumeKind
-from libironic_disk.errors import add_aftermath
 from libironic_disk.machine.drives import iso_image
 from libironic_disk.machine.isos import building
 from libironic_disk.machine.media.records import Record
 from libironic_disk.machine.paths import reported
+from libironic_disk.machine.undoing import undone_on_error
 from libironic_disk.pure.boot.kernelparams import KernelParameters, ParameterChange
 from libironic_disk.pure.bootisos.spec import BootIsoSpec
 from libironic_disk.pure.drives import fat
@@ -179,16 +179,10 @@ class Workshop:
         with reported(unfinished):
             _remove(unfinished)
             unfinished.mkdir(mode=0o700)
-        try:
+        with undone_on_error(lambda: _remove(unfinished), f"{unfinished} is left"):
             building.build(spec, unfinished / place.name)
             with reported(place):
                 (unfinished / place.name).replace(place)
-        except BaseException as first:
-            try:
-                _remove(unfinished)
-            except OSError as second:
-                add_aftermath(first, f"{unfinished} is left: {second.strerror or second}")
-            raise
         with reported(place):
             _remove(unfinished)
             size = place.stat().st_size

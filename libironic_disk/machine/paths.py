@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from libironic_disk.errors import PathFailed, add_aftermath
+from libironic_disk.errors import PathFailed
+from libironic_disk.machine.undoing import undone_on_error
 
 HERE: Final = "this machine"
 """What errors call the file system of such a file."""
@@ -29,11 +30,5 @@ def reported(path: Path) -> Iterator[None]:
 @contextmanager
 def removed_on_error(file: Path) -> Iterator[None]:
     """Remove a file if the block fails; that it can't be removed is the error's aftermath."""
-    try:
+    with undone_on_error(lambda: file.unlink(missing_ok=True), f"{file} is left"):
         yield
-    except BaseException as first:
-        try:
-            file.unlink(missing_ok=True)
-        except OSError as second:
-            add_aftermath(first, f"{file} is left: {second.strerror or second}")
-        raise

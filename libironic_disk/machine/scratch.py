@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from libironic_disk.errors import TemporaryFilesFailed, add_aftermath
+from libironic_disk.errors import TemporaryFilesFailed
+from libironic_disk.machine.undoing import undone_on_error
 
 
 @contextmanager
@@ -20,14 +21,8 @@ def directory(*, prefix: str = "libironic_disk-", parent: Path | None = None) ->
     """
     with reported(parent):
         made = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
-    try:
+    with undone_on_error(lambda: _remove(made), f"{made} is left"):
         yield made
-    except BaseException as error:
-        try:
-            _remove(made)
-        except OSError as second:
-            add_aftermath(error, f"{made} is left: {second.strerror or second}")
-        raise
     try:
         _remove(made)
     except OSError as error:

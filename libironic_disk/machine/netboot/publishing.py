@@ -13,10 +13,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from libironic_disk.errors import BootTaskBusy, DiskError, InvalidParameterValue, NotEnoughRoom, add_aftermath
+from libironic_disk.errors import BootTaskBusy, InvalidParameterValue, NotEnoughRoom
 from libironic_disk.machine.netboot import locking, sources
 from libironic_disk.machine.netboot.loaderfiles import LARGEST
 from libironic_disk.machine.netboot.rootdir import PRIVATE, PublishedRoot, opened, temporary_name
+from libironic_disk.machine.undoing import undone_on_error
 from libironic_disk.pure.netboot.addresses import MacAddress
 from libironic_disk.pure.netboot.manifest import Manifest, Part, from_json, to_json
 from libironic_disk.pure.netboot.names import STATE, Purpose, node_directory
@@ -136,17 +137,15 @@ def _undone(root: PublishedRoot, before: Manifest, plan: RootPlan) -> Iterator[N
     If that fails too, everything stays that a configuration may name, and the manifest that clean-up goes by.
     """
     configs = {path: root.read(path, limit=_LARGEST_MANIFEST) for path in plan.configs}
-    try:
+
+    def undo() -> None:
+        for path, data in configs.items():
+            _put_back(root, path, data)
+        # What it says is ours: a loader of somebody else's stays.
+        _drop(root, _read(root, plan.node) or before, before)
+
+    with undone_on_error(undo, "and cleaning up failed"):
         yield
-    except BaseException as first:
-        try:
-            for path, data in configs.items():
-                _put_back(root, path, data)
-            # What it says is ours: a loader of somebody else's stays.
-            _drop(root, _read(root, plan.node) or before, before)
-        except DiskError as second:
-            add_aftermath(first, f"and cleaning up failed: {second}")
-        raise
 
 
 def _put_back(root: PublishedRoot, path: str, data: bytes | None) -> None:

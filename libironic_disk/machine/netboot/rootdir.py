@@ -13,8 +13,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, NoReturn
 
-from libironic_disk.errors import InvalidParameterValue, PathFailed, add_aftermath
+from libironic_disk.errors import InvalidParameterValue, PathFailed
 from libironic_disk.machine.trees.rootfs import RootDir
+from libironic_disk.machine.undoing import undone_on_error
 
 PUBLIC: Final = 0o644
 PRIVATE: Final = 0o600
@@ -169,16 +170,13 @@ def temporary_name(name: str) -> str:
 @contextmanager
 def removed_on_error(directory: int, name: str) -> Iterator[None]:
     """Remove a file if the block fails; that it can't be removed is added to the error."""
-    try:
-        yield
-    except BaseException as first:
-        try:
+
+    def remove() -> None:
+        with suppress(FileNotFoundError):
             os.unlink(name, dir_fd=directory)
-        except FileNotFoundError:
-            pass
-        except OSError as second:
-            add_aftermath(first, f"and {name} couldn't be removed: {second.strerror}")
-        raise
+
+    with undone_on_error(remove, f"and {name} couldn't be removed"):
+        yield
 
 
 def _was_just_made(directory: int, name: str) -> bool:

@@ -16,8 +16,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import PurePath
 from typing import Final
 
-from libironic_disk.errors import DiskError, InvalidParameterValue, SourceChanged, SourceFailed, add_aftermath
+from libironic_disk.errors import InvalidParameterValue, SourceChanged, SourceFailed
 from libironic_disk.machine.netboot.rootdir import PUBLIC, PublishedRoot
+from libironic_disk.machine.undoing import undone_on_error
 from libironic_disk.pure.netboot.names import STATE
 from libironic_disk.pure.netboot.planning import SeenFile
 
@@ -94,14 +95,8 @@ def copied(root: PublishedRoot, file: SeenFile) -> Iterator[str]:
 @contextmanager
 def _gone_afterwards(root: PublishedRoot, path: str) -> Iterator[None]:
     """Remove a file at the end; after an error, that this fails too is added to it."""
-    try:
+    with undone_on_error(lambda: root.remove(path), "and cleaning up failed"):
         yield
-    except BaseException as first:
-        try:
-            root.remove(path)
-        except DiskError as second:
-            add_aftermath(first, f"and cleaning up failed: {second}")
-        raise
     root.remove(path)
 
 
