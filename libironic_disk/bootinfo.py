@@ -11,12 +11,11 @@ from __future__ import annotations
 
 import os
 import secrets
-import stat
 from pathlib import Path
 from typing import Final
 
 from libironic_disk.errors import DocumentInvalid, PathFailed
-from libironic_disk.machine.paths import removed_on_error
+from libironic_disk.machine.paths import HERE, read_plain, removed_on_error
 from libironic_disk.pure.multiboot.bootinfo import KIND
 from libironic_disk.pure.multiboot.bootinfo import BootElement as BootElement
 from libironic_disk.pure.multiboot.bootinfo import BootInfo as BootInfo
@@ -39,11 +38,13 @@ def read(path: Path | str) -> BootInfo:
         DocumentInvalid: it isn't one; with every defect.
     """
     try:
-        data = _read(path)
+        data = read_plain(path, _LIMIT + 1)
     except (OSError, ValueError) as error:
-        raise _failed(path, error) from error
+        raise PathFailed.of(HERE, str(path), error) from error
+    if data is None:
+        raise PathFailed(tree=HERE, path=str(path), reason="it is not a regular file")
     if len(data) > _LIMIT:
-        raise PathFailed(tree="this machine", path=str(path), reason=f"it has more than {_LIMIT} bytes")
+        raise PathFailed(tree=HERE, path=str(path), reason=f"it has more than {_LIMIT} bytes")
     try:
         return parse(data.decode())
     except UnicodeDecodeError as error:
@@ -63,19 +64,7 @@ def write(info: BootInfo, path: Path | str) -> None:
         _replace(Path(path), text.encode())
         _sync_directory(Path(path).parent)
     except (OSError, ValueError) as error:
-        # ValueError is Python's own answer to a path with a NUL in it.
-        raise _failed(path, error) from error
-
-
-def _read(path: Path | str) -> bytes:
-    """Read a regular file, and one byte more than it may have."""
-    # Directories for everybody's files hold other things too: a pipe would be waited for, a device act on being opened.
-    if stat.S_ISREG(os.stat(path).st_mode):
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-        with os.fdopen(descriptor, "rb") as file:
-            if stat.S_ISREG(os.fstat(descriptor).st_mode):
-                return file.read(_LIMIT + 1)
-    raise PathFailed(tree="this machine", path=str(path), reason="it is not a regular file")
+        raise PathFailed.of(HERE, str(path), error) from error
 
 
 def _replace(path: Path, content: bytes) -> None:
@@ -97,8 +86,3 @@ def _sync_directory(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _failed(path: Path | str, error: OSError | ValueError) -> PathFailed:
-    reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-    return PathFailed(tree="this machine", path=str(path), reason=reason)

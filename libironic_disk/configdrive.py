@@ -13,8 +13,6 @@ or log record shows them.
 
 from __future__ import annotations
 
-import os
-import stat
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -30,6 +28,7 @@ from libironic_disk.machine.http import HttpPolicy
 from libironic_disk.machine.images.http_client import Location
 from libironic_disk.machine.images.http_source import fetch
 from libironic_disk.machine.images.target import open_target
+from libironic_disk.machine.paths import read_plain
 from libironic_disk.pure.drives import fat, iso9660
 from libironic_disk.pure.drives import metadata as contents
 from libironic_disk.pure.drives.metadata import Metadata
@@ -230,16 +229,12 @@ def _raw(source: object, most: int, policy: HttpPolicy, cancel: Cancellation | N
 def _read_file(path: Path, most: int) -> bytes:
     """Read a regular file, at most ``most`` + 1 bytes: a pipe or a device might never end."""
     try:
-        # Opening a device already acts on it.
-        if stat.S_ISREG(os.stat(path).st_mode):
-            # Without O_NONBLOCK the opening of a pipe that is there by now waits for somebody to write to it.
-            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-            with os.fdopen(descriptor, "rb") as file:
-                if stat.S_ISREG(os.fstat(descriptor).st_mode):
-                    return file.read(most + 1)
+        data = read_plain(path, most + 1)
     except OSError as error:
         raise SourceFailed(source=str(path), reason=error.strerror or type(error).__name__) from error
-    raise ConfigDriveInvalid(reason=f"{path} is not a regular file")
+    if data is None:
+        raise ConfigDriveInvalid(reason=f"{path} is not a regular file")
+    return data
 
 
 def _recognised(raw: bytes, limit: int, *, hint: str = "") -> ConfigDrive:

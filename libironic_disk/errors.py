@@ -114,6 +114,11 @@ def add_aftermath(error: BaseException, words: str) -> None:
         error.add_note(words)
 
 
+def reason_of(error: OSError | ValueError) -> str:
+    """Return why a path can't be used; a ValueError is Python's own answer to one with a NUL in it."""
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
+
+
 @contextmanager
 def leaving(state: DiskState) -> Iterator[None]:
     """Say in every error that passes, unless it says so already, that the disk was left in this state."""
@@ -677,9 +682,9 @@ class PathFailed(DiskError):
     reason: str
 
     @classmethod
-    def of(cls, tree: str, path: str, error: OSError) -> PathFailed:
+    def of(cls, tree: str, path: str, error: OSError | ValueError) -> PathFailed:
         """Say what the kernel said of a path, with what was added to that since."""
-        failed = cls(tree=tree, path=path, reason=error.strerror or str(error))
+        failed = cls(tree=tree, path=path, reason=reason_of(error))
         failed.aftermath += getattr(error, "__notes__", ())
         return failed
 

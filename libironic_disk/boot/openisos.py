@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from libironic_disk.bootiso import BootIso, open_iso
-from libironic_disk.errors import SourceFailed
+from libironic_disk.errors import SourceFailed, reason_of
 
 FileIdentity: TypeAlias = tuple[int, int, int, int]
 
@@ -64,6 +64,5 @@ def identity_of(path: Path) -> FileIdentity:
     try:
         status = path.stat()
     except (OSError, ValueError) as error:
-        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-        raise SourceFailed(source=str(path), reason=reason) from error
+        raise SourceFailed(source=str(path), reason=reason_of(error)) from error
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from libironic_disk.boot.readables import PublishedContent, Readable, opened
-from libironic_disk.errors import InvalidParameterValue, NotEnoughRoom, SourceChanged, SourceFailed
+from libironic_disk.errors import InvalidParameterValue, NotEnoughRoom, SourceChanged, SourceFailed, reason_of
 from libironic_disk.machine import lockfile
 from libironic_disk.machine.isos.writing import sync
 from libironic_disk.machine.paths import removed_on_error, reported
@@ -131,7 +131,6 @@ class DirectoryPublisher:
         try:
             status = source.stat()
         except (OSError, ValueError) as error:
-            # ValueError is Python's own answer to a path with a NUL in it.
             raise _failed(source, error) from error
         try:
             if stat.S_ISBLK(status.st_mode):
@@ -237,5 +236,4 @@ def _write(content: Readable, descriptor: int) -> None:
 
 
 def _failed(source: Path, error: OSError | ValueError) -> SourceFailed:
-    reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-    return SourceFailed(source=str(source), reason=reason)
+    return SourceFailed(source=str(source), reason=reason_of(error))

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Final
 
-from libironic_disk.errors import BootIsoRefused, PathFailed, SourceChanged, SourceFailed
+from libironic_disk.errors import BootIsoRefused, PathFailed, SourceChanged, SourceFailed, reason_of
 from libironic_disk.events import Cancellation
 from libironic_disk.machine import process, scratch
 from libironic_disk.machine.boot import esp, grub_image, signed_loader
@@ -126,8 +126,7 @@ def _source(spec: BootIsoSpec, what: str, path: PurePath) -> _Source:
     except RuntimeError as error:  # before Python 3.13
         raise BootIsoRefused(iso=spec.volume_id, reason=f"its {what} {path}: a loop of symbolic links") from error
     except (OSError, ValueError) as error:
-        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-        raise BootIsoRefused(iso=spec.volume_id, reason=f"its {what} {path}: {reason}") from error
+        raise BootIsoRefused(iso=spec.volume_id, reason=f"its {what} {path}: {reason_of(error)}") from error
     reason = ""
     if not stat.S_ISREG(status.st_mode):
         reason = "is no file"

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple, Self
 
-from libironic_disk.errors import SourceChanged, SourceFailed
+from libironic_disk.errors import SourceChanged, SourceFailed, reason_of
 
 # A named pipe without a writer would be waited for.
 _FLAGS: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
@@ -43,7 +43,6 @@ class OpenFile:
             self._require_kind(os.stat(self.name))
             self._descriptor = os.open(self.name, _FLAGS)
         except (OSError, ValueError) as error:
-            # ValueError is Python's own answer to a path with a NUL in it.
             raise self._failed(error) from error
         try:
             status = os.fstat(self._descriptor)
@@ -134,8 +133,7 @@ class OpenFile:
         return False
 
     def _failed(self, error: OSError | ValueError, offset: int | None = None) -> SourceFailed:
-        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-        return SourceFailed(source=self.name, reason=reason, offset=offset)
+        return SourceFailed(source=self.name, reason=reason_of(error), offset=offset)
 
 
 class JoinedFiles:

@@ -16,7 +16,7 @@ from libironic_disk.events import Cancellation, EventSink, ignore
 from libironic_disk.machine.images.file_ranges import SYNC_WRITE, synchronise
 from libironic_disk.machine.images.metering import Meter
 from libironic_disk.machine.isos.opening import OpenFile, Part
-from libironic_disk.machine.paths import removed_on_error, reported
+from libironic_disk.machine.paths import HERE, removed_on_error, reported
 from libironic_disk.pure.ropes import Rope, Zeros
 from libironic_disk.units import MIB
 
@@ -83,7 +83,7 @@ def check_room(directory: Path, wanted: int) -> None:
     try:
         status = os.statvfs(directory)
     except (OSError, ValueError) as error:
-        raise _failed(directory, error) from error
+        raise PathFailed.of(HERE, str(directory), error) from error
     available = status.f_bavail * status.f_frsize
     if wanted > available:
         raise NotEnoughRoom(directory=str(directory), wanted=wanted, available=available)
@@ -104,7 +104,7 @@ def replacing(destination: Path) -> Iterator[Path]:
         temporary = destination.with_name(f".{destination.name}-{secrets.token_hex(4)}")
         os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _MODE))
     except (OSError, ValueError) as error:
-        raise _failed(destination, error) from error
+        raise PathFailed.of(HERE, str(destination), error) from error
     with reported(destination), removed_on_error(temporary):
         yield temporary
         temporary.replace(destination)
@@ -132,7 +132,7 @@ def _check_replaceable(destination: Path) -> None:
         return
     if not stat.S_ISREG(mode):
         reason = "it is a directory" if stat.S_ISDIR(mode) else "it is no plain file, and can't be replaced by one"
-        raise PathFailed(tree="this machine", path=str(destination), reason=reason)
+        raise PathFailed(tree=HERE, path=str(destination), reason=reason)
 
 
 def _data(rope: Rope, base: Parted) -> Iterator[tuple[int, bytes | Part, int]]:
@@ -216,9 +216,4 @@ def _sync_directory(destination: Path) -> None:
     try:
         sync(destination.parent)
     except OSError as error:
-        raise _failed(destination, error) from error
-
-
-def _failed(path: Path, error: OSError | ValueError) -> PathFailed:
-    reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-    return PathFailed(tree="this machine", path=str(path), reason=reason)
+        raise PathFailed.of(HERE, str(destination), error) from error

@@ -16,7 +16,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import PurePath
 from typing import Final
 
-from libironic_disk.errors import InvalidParameterValue, SourceChanged, SourceFailed
+from libironic_disk.errors import InvalidParameterValue, SourceChanged, SourceFailed, reason_of
 from libironic_disk.machine.netboot.rootdir import PUBLIC, PublishedRoot
 from libironic_disk.machine.undoing import undone_on_error
 from libironic_disk.pure.netboot.names import STATE
@@ -39,9 +39,7 @@ def see(path: PurePath) -> SeenFile:
         is_regular = stat.S_ISREG(os.stat(path).st_mode)
         descriptor = os.open(path, _READ) if is_regular else None
     except (OSError, ValueError) as error:
-        # ValueError is Python's own answer to a path with a NUL in it.
-        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-        raise InvalidParameterValue(problems=(f"{path}: {reason}",)) from error
+        raise InvalidParameterValue(problems=(f"{path}: {reason_of(error)}",)) from error
     if descriptor is None:
         raise InvalidParameterValue(problems=(f"{path} is no regular file",))
     try:
