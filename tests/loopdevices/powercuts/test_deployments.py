@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 
 import pytest
@@ -13,7 +11,7 @@ import pytest
 from lab.systemdisk import FILES
 from libironic_disk import deploy
 from libironic_disk.pure.boot.grubembed import BOOT_CODE_SIZE
-from libironic_disk.pure.ranges import ByteRange
+from libironic_disk.pure.ranges import ByteRange, without
 from libironic_disk.pure.report import DeployResult
 from libironic_disk.pure.roles import Firmware, Role
 from libironic_disk.pure.tables.model import TableKind
@@ -22,23 +20,13 @@ from libironic_disk.units import MIB
 from tests.conftest import Bench
 from tests.loopdevices.powercuts.conftest import Tell
 from tests.support import oracles, wholedisks
-from tests.support.block_log import logged
-from tests.support.disks import attach, copied
-from tests.support.firmware_rules import FirmwareView, passes_on
-from tests.support.power_cuts import Moment, Run
+from tests.support.cut_deployments import Boots, Scene, assert_each, deployed_twice
+from tests.support.power_cuts import outside
 
 pytestmark = [pytest.mark.loopdevice, pytest.mark.timeout(600)]
 
 SIZE = 640 * MIB
 DRIVE = {"meta_data": {"uuid": "f0f0"}}
-
-
-class Boots(StrEnum):
-    """What a disk is good for at a moment."""
-
-    OLD = "old"
-    NOTHING = "nothing"
-    NEW = "new"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,61 +82,17 @@ def deployed(kind: Kind, node: str, image: Path, *, preserve: bool = False) -> D
     return deploy.deploy(request)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scene:
-    """A disk that had a system and got another one, all that was written, and a disk to look at."""
-
-    kind: Kind
-    run: Run
-    after: Path
-    place: Path
-    view: FirmwareView
-    partitions: dict[Role | None, ByteRange]
-
-    def boots(self, moment: Moment) -> Boots:
-        """Return what a disk boots, and assert that there is no mixture: all of a system is there, or none."""
-        starters = self.view.starters(moment)
-        assert starters <= {self.kind.firmware}, moment.name
-        if starters:
-            return self._whole(moment)
-        # A UEFI disk has no boot code; while one for BIOS is being made, the machine goes on to its next device.
-        assert self.kind.firmware is Firmware.UEFI or passes_on(moment), moment.name
-        return Boots.NOTHING
-
-    def _whole(self, moment: Moment) -> Boots:
-        # To UEFI the boot code is nothing.
-        all_of_it = ByteRange(BOOT_CODE_SIZE if self.kind.firmware is Firmware.UEFI else 0, SIZE)
-        if moment.equals(self.run.before, [all_of_it]):
-            return Boots.OLD
-        same = moment.equals(self.after, [all_of_it])
-        assert same, f"{moment.name}: a mixture"
-        return Boots.NEW
-
-
 def scene(bench: Bench, folder: Path, kind: Kind, *, preserve: bool = False) -> Scene:
     """Deploy twice, and look at the second time."""
-    file, before = bench.blank_file(SIZE), bench.blank_file(0)
-    with attach(file, kind.sector_size) as disk:
-        deployed(kind, disk.node, make_image(folder, "old"))
-    copied(file, before)
-    with logged(file, kind.sector_size) as disk:
-        result = deployed(kind, disk.node, make_image(folder, "new"), preserve=preserve)
-        disk.settle()
-        log = disk.written()
-    run = Run(before=before, log=log, sector_size=kind.sector_size)
-    place = run.after(bench.blank_file(0))
-    partitions = {part.role: ByteRange(part.start, part.start + part.size) for part in result.partitions}
-    # What was seen is all that happened.
-    assert oracles.output("cmp", str(place), str(file)) == ""
-    view = FirmwareView(Path(bench.attach(place, kind.sector_size).node), kind.sector_size)
-    return Scene(kind=kind, run=run, after=file, place=place, view=view, partitions=partitions)
-
-
-def assert_each(seen: Counter[str]) -> None:
-    """Assert that there were moments of each kind, and mostly such without a system."""
-    assert seen[Boots.OLD] >= 1
-    assert seen[Boots.NEW] >= 1
-    assert seen[Boots.NOTHING] > 30
+    old, new = make_image(folder, "old"), make_image(folder, "new")
+    return deployed_twice(
+        bench,
+        size=SIZE,
+        sector_size=kind.sector_size,
+        firmwares=frozenset({kind.firmware}),
+        old=lambda node: deployed(kind, node, old),
+        new=lambda node: deployed(kind, node, new, preserve=preserve),
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -166,9 +110,16 @@ def test_there_is_no_table_before_the_last_write(
     tell(f"deploy over a system, {kind}", done.run, seen)
 
 
-def table_of(disk: Path) -> object:
-    """What sfdisk says of a table: all of it."""
-    return json.loads(oracles.output("sfdisk", "--json", str(disk)))["partitiontable"]["partitions"]
+def kept_and_table(done: Scene, kind: Kind) -> tuple[ByteRange, ...]:
+    """Return where the kept partition is, and all that says which partitions there are: what is in none but the gap."""
+    spans = {part.number: ByteRange(part.start, part.start + part.size) for part in done.result.partitions}
+    (kept,) = (part.number for part in done.result.partitions if part.role is Role.EPHEMERAL)
+    others = (span for number, span in spans.items() if number != kept)
+    # GRUB's code lies behind an MBR, but not behind a GPT.
+    head = ByteRange(BOOT_CODE_SIZE, kind.sector_size if kind.table is TableKind.MBR else MIB)
+    beside = outside(max(span.end for span in spans.values()), ByteRange(0, MIB), *others)
+    assert without([spans[kept]], beside) == ()
+    return (head, *beside, ByteRange(SIZE - MIB, SIZE))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -176,13 +127,11 @@ def test_a_kept_partition_and_its_entry_are_there_at_each_moment(
     bench: Bench, tmp_path: Path, torn: int, tell: Tell, kind: Kind
 ) -> None:
     done = scene(bench, tmp_path, kind, preserve=True)
-    kept = done.partitions[Role.EPHEMERAL]
-    table = table_of(done.place)
+    kept = kept_and_table(done, kind)
     seen: Counter[str] = Counter()
     for moment in done.run.moments(done.place, seed=22, torn=torn):
         seen[done.boots(moment)] += 1
         assert done.view.opinions(moment) == wholedisks.EVERYBODY, moment.name
-        assert moment.equals(done.run.before, [kept]), moment.name
-    assert table_of(done.place) == table
+        assert moment.equals(done.run.before, kept), moment.name
     assert_each(seen)
     tell(f"deploy beside a kept volume, {kind}", done.run, seen)
