@@ -78,7 +78,11 @@ def _lock(fd: int, device: str, timeout: float, cancel: Cancellation | None) -> 
                 cancel.check("waiting for the lock")
             time.sleep(_NAP)
         except OSError as error:
-            raise DeviceFailed(device=device, action="locking", reason=error.strerror or str(error)) from error
+            raise _no_lock(device, error) from error
+
+
+def _no_lock(device: str, error: OSError) -> DeviceFailed:
+    return DeviceFailed(device=device, action="locking", reason=error.strerror or str(error))
 
 
 def is_udevd_there() -> bool:
@@ -103,7 +107,7 @@ def let_udevd_finish(fd: int, disk: BlockNode, *, timeout: float, cancel: Cancel
     try:
         fcntl.flock(fd, fcntl.LOCK_SH)
     except OSError as error:
-        raise DeviceFailed(device=disk.node, action="locking", reason=error.strerror or str(error)) from error
+        raise _no_lock(disk.node, error) from error
     with suppress(DiskError):
         process.run("udevadm", "trigger", "--settle", str(disk.directory), timeout=_EVENTS_TIMEOUT)
     _lock(fd, disk.node, timeout, cancel)

@@ -107,6 +107,32 @@ def zero(fd: int, device: str, spans: Iterable[ByteRange], cancel: Cancellation 
     return total
 
 
+@contextmanager
+def in_memory(size: int, *, instead_of: str) -> Iterator[int]:
+    """Give a file of zeros of which only what is written takes memory, for what isn't to be written to a disk.
+
+    Raises:
+        DeviceFailed: the kernel gives none; names the disk.
+    """
+    try:
+        fd = os.memfd_create("libironic_disk")
+    except OSError as error:
+        raise _no_copy(instead_of, error) from error
+    try:
+        try:
+            os.ftruncate(fd, size)
+        except OSError as error:
+            raise _no_copy(instead_of, error) from error
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _no_copy(device: str, error: OSError) -> DeviceFailed:
+    reason = error.strerror or str(error)
+    return DeviceFailed(device=device, action="making a copy in memory of", reason=reason)
+
+
 def flush(fd: int, device: str) -> None:
     """Wait until the disk has what was written through ``fd``, then forget the pages.
 

@@ -77,27 +77,13 @@ def _disk_in_memory(size: int, sector_size: int, *, instead_of: str) -> Iterator
     Raises:
         DeviceFailed: the kernel gives no such file, or no loop device, which sectors of other sizes need.
     """
-    try:
-        fd = os.memfd_create("libironic_disk", os.MFD_CLOEXEC)
-    except OSError as error:
-        raise _no_room(instead_of, error) from error
-    try:
-        try:
-            os.truncate(fd, size)
-        except OSError as error:
-            raise _no_room(instead_of, error) from error
+    with disk_io.in_memory(size, instead_of=instead_of) as fd:
         path = f"/proc/{os.getpid()}/fd/{fd}"
         if sector_size == _SECTOR_OF_A_FILE:
             yield fd, path
         else:
             with loop.attached(path, sector_size=sector_size) as node:
                 yield fd, node
-    finally:
-        os.close(fd)
-
-
-def _no_room(node: str, error: OSError) -> DeviceFailed:
-    return DeviceFailed(device=node, action="making in memory the double of", reason=error.strerror or str(error))
 
 
 def _lay_out(node: str, plan: Plan, *, write: bool) -> None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
-from libironic_disk.errors import DeviceFailed
 from libironic_disk.machine.disks import disk_io
 from libironic_disk.pure.disks.losses import EDGE
 from libironic_disk.pure.ranges import ByteRange, edges, merged
@@ -54,25 +52,11 @@ class Overlay:
         if not any(self._withheld(span)):
             yield self._fd, span
             return
-        try:
-            copy = os.memfd_create("partition")
-        except OSError as error:
-            raise self._no_copy(error) from error
-        try:
-            try:
-                os.ftruncate(copy, span.size)
-            except OSError as error:
-                raise self._no_copy(error) from error
+        with disk_io.in_memory(span.size, instead_of=self._device) as copy:
             for edge in merged(edges(span, EDGE)):
                 data = self.read(edge.start, edge.size)
                 disk_io.write(copy, self._device, [Extent(edge.start - span.start, data)])
             yield copy, ByteRange(0, span.size)
-        finally:
-            os.close(copy)
-
-    def _no_copy(self, error: OSError) -> DeviceFailed:
-        reason = error.strerror or str(error)
-        return DeviceFailed(device=self._device, action="making in memory a copy of a part of", reason=reason)
 
     def write(self, extents: Iterable[Extent]) -> None:
         """Write onto the disk, or into memory what is withheld; :meth:`flush` proves the former.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeGuard
 
 from libironic_disk.errors import DeviceFailed
 
@@ -18,10 +18,9 @@ def refuse(error: BaseException | None, what: Path | str) -> None:
         DeviceFailed: it did.
     """
     if is_one(error):
-        assert isinstance(error, OSError)  # noqa: S101 # nothing else is one
         raise DeviceFailed(device=str(what), action="looking at", reason=error.strerror or str(error)) from error
 
 
-def is_one(error: BaseException | None) -> bool:
+def is_one(error: BaseException | None) -> TypeGuard[OSError]:
     """Whether an error of the kernel's is for want of something."""
     return isinstance(error, OSError) and error.errno in _SHORTAGES

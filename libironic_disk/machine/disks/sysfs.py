@@ -75,8 +75,8 @@ def disk_of(block: BlockNode) -> BlockNode:
     """Return the whole disk that a partition, the kernel's or device mapper's, is on; any other device itself."""
     if mapper.partition_of(block.directory):
         # A logical partition may be built upon the extended one.
-        beneath = next(filter(None, map(named, _names_in(block.directory / "slaves"))), None)
-        return disk_of(beneath) if beneath else block
+        lower = beneath(block)
+        return disk_of(lower[0]) if lower else block
     if (block.directory / "partition").exists():
         return named(block.directory.parent.name) or block
     return block
@@ -274,6 +274,12 @@ def identity(disk: BlockNode) -> Identity:
 def holders(block: BlockNode) -> tuple[str, ...]:
     """Return the names of the devices built upon this one: device mapper, md, bcache."""
     return _names_in(block.directory / "holders")
+
+
+def beneath(block: BlockNode) -> tuple[BlockNode, ...]:
+    """Return what a device is built upon, right beneath it."""
+    found = map(named, _names_in(block.directory / "slaves"))
+    return tuple(lower for lower in found if lower is not None)
 
 
 def _names_in(directory: Path) -> tuple[str, ...]:

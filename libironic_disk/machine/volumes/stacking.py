@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from libironic_disk.machine.disks import claims, observing, shortage, sysfs
+from libironic_disk.machine.disks import claims, observing, sysfs
 from libironic_disk.machine.disks.sysfs import BlockNode
 from libironic_disk.pure.volumes.facts import Holder, HolderKind
 
@@ -54,28 +54,11 @@ def _above(block: BlockNode) -> Iterator[BlockNode]:
             yield holder
 
 
-def beneath(block: BlockNode) -> tuple[BlockNode, ...]:
-    """Return what a device is built upon, right beneath it."""
-    try:
-        names = sorted(entry.name for entry in (block.directory / "slaves").iterdir())
-    except OSError as error:
-        shortage.refuse(error, block.node)
-        return ()
-    return tuple(lower for lower in map(sysfs.named, names) if lower is not None)
-
-
-def disk_of(block: BlockNode) -> BlockNode:
-    """Return the disk that a partition is on, and a disk itself."""
-    if not (block.directory / "partition").exists():
-        return block
-    return sysfs.named(block.directory.parent.name) or block
-
-
 def foreign(block: BlockNode, ours: set[int]) -> tuple[str, ...]:
     """Return the nodes, at the very bottom of what a device is built upon, that are on none of our disks."""
-    if disk_of(block).devno in ours:
+    if (disk := sysfs.disk_of(block)).devno in ours:
         return ()
-    lower = [each for part in (block, disk_of(block)) for each in beneath(part)]
+    lower = [each for part in (block, disk) for each in sysfs.beneath(part)]
     if not lower:
         return (block.node,)
     return tuple(dict.fromkeys(node for each in lower for node in foreign(each, ours)))
@@ -97,7 +80,7 @@ def _holder(block: BlockNode, ours: set[int]) -> Holder:
         node=block.node,
         name=name,
         kind=kind,
-        upon=tuple(each.node for each in beneath(block)),
+        upon=tuple(each.node for each in sysfs.beneath(block)),
         foreign=foreign(block, ours),
         users=tuple(dict.fromkeys(claims.uses(sysfs.with_partitions(block)))),
         signatures=observing.signatures_on(block.node),
