@@ -23,6 +23,7 @@ from libironic_disk.machine.images.streaming import stream
 from libironic_disk.machine.images.target import open_target
 from libironic_disk.units import MIB
 from tests.support.badserver import ImageServer
+from tests.support.disks import looped
 from tests.support.oracles import output
 from tests.support.webserver import serving
 
@@ -45,9 +46,7 @@ def without_room(where: Path, *, loop: bool) -> Iterator[str]:
         if not loop:
             yield str(file)
             return
-        node = output("losetup", "--find", "--show", str(file)).strip()
-        undo.callback(output, "losetup", "--detach", node)
-        yield node
+        yield undo.enter_context(looped(file))
 
 
 @pytest.mark.parametrize("loop", [False, True], ids=["no-room-at-a-write", "input-output-error-at-a-flush"])

@@ -15,7 +15,7 @@ from libironic_disk.events import BytesMoved, Event
 from libironic_disk.images import Engine
 from libironic_disk.units import MIB
 from tests.conftest import Bench
-from tests.support.disks import LoopDisk, mounted
+from tests.support.disks import LoopDisk, looped, mounted
 from tests.support.oracles import check_filesystem, output
 from tests.support.qcow2_images import COMPRESSED_OPTIONS, OPTIONS, assert_identical, converted, created, raw_image
 from tests.support.written import packed
@@ -153,11 +153,8 @@ def disk_without_room(where: Path, room: int) -> Iterator[str]:
         file = where / "disk.img"
         with file.open("wb") as opened:
             opened.truncate(64 * MIB)
-        node = output("losetup", "--find", "--show", str(file)).strip()
-        try:
+        with looped(file) as node:
             yield node
-        finally:
-            output("losetup", "--detach", node)
     finally:
         output("umount", str(where))
 

@@ -118,9 +118,10 @@ def apply(
 
 
 def system_image(path: Path, name: str, *, megabytes: int = 24) -> Path:
-    """Make a partition image, an ext4 with kernels of sorts, whose os-release has a name."""
+    """Make a partition image, an ext4 with kernels of sorts, whose os-release and hostname have a name."""
     tree = path.with_name(f"{path.name}.tree")
-    for inside, content in {**FILES, "/etc/os-release": f'PRETTY_NAME="{name}"\n'.encode()}.items():
+    named = {"/etc/os-release": f'PRETTY_NAME="{name}"\n'.encode(), "/etc/hostname": name.encode()}
+    for inside, content in {**FILES, **named}.items():
         file = tree / inside.lstrip("/")
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(content)

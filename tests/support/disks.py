@@ -48,15 +48,22 @@ class LoopDisk:
 
 
 @contextmanager
+def looped(file: Path | str, *options: str) -> Iterator[str]:
+    """Attach a file to a free loop device, and give its node."""
+    argv = ["losetup", "--find", "--show", *options, str(file)]
+    node = subprocess.run(argv, check=True, capture_output=True, text=True).stdout.strip()
+    try:
+        yield node
+    finally:
+        subprocess.run(["losetup", "--detach", node], check=True)
+
+
+@contextmanager
 def attach(file: Path, sector_size: int, *, read_only: bool = False) -> Iterator[LoopDisk]:
     """Attach a file to a free loop device; detach it, and its partitions' nodes, afterwards."""
     options = ["--read-only"] if read_only else []
-    argv = ["losetup", "--find", "--show", "--partscan", "--sector-size", str(sector_size), *options, str(file)]
-    node = subprocess.run(argv, check=True, capture_output=True, text=True).stdout.strip()
-    try:
+    with looped(file, "--partscan", "--sector-size", str(sector_size), *options) as node:
         yield LoopDisk(node=node, file=file, sector_size=sector_size)
-    finally:
-        subprocess.run(["losetup", "--detach", node], check=True)
 
 
 @contextmanager

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from libironic_disk import deploy
-from libironic_disk.errors import DiskError, DiskState
+from libironic_disk.errors import DiskError
 from libironic_disk.events import Cancellation, Event, EventSink, Phase, PhaseFinished
 from libironic_disk.images import ImageType
 from libironic_disk.pure.disks.layout import Layout
@@ -27,8 +26,8 @@ from tests.support import wholedisks
 from tests.support.disks import LoopDisk
 from tests.support.faults import holdings, worker
 from tests.support.faults.scenes import OldDisk
-from tests.support.faults.walking import Row
-from tests.support.faults.work import SAYS, State
+from tests.support.faults.walking import assert_says
+from tests.support.faults.work import State
 from tests.support.faults.works import wholes
 from tests.support.faults.works.deployments import DRIVE, assert_partitions_are_new, system_image
 from tests.support.udevd import settle
@@ -153,18 +152,15 @@ def deployed(
         assert state is State.NEW, f"nothing was raised, and {state} is there"
         return Ended(outcome="done", error=None, seconds=seconds)
     assert isinstance(error, DiskError)
-    _check_says(error, state, is_lasting=is_lasting, trace=ended.trace)
+    assert error.disk is not None, f"it doesn't say what is on the disk: {error}\n{ended.trace}"
+    assert_says(error, state, is_lasting=is_lasting, trace=ended.trace)
     return Ended(outcome=f"{type(error).__name__}: {state}", error=error, seconds=seconds)
 
 
 def _state(found: LoopDisk, before: str, request: DeployRequest) -> State:
     """Look at a disk: is it as before, is nothing there, or all of the new system."""
-    disk = OldDisk(disk=found, digest=before)
-    if disk.is_unchanged:
-        return State.OLD
-    if not wholedisks.opinions(Path(found.node), sector_size=found.sector_size):
-        disk.assert_boots_nothing()
-        return State.NOTHING
+    if state := OldDisk(disk=found, digest=before).old_or_nothing():
+        return state
     if request.image_type is ImageType.WHOLE_DISK:
         wholes.has_all_of(Path(str(request.image)), found)
     else:
@@ -196,17 +192,6 @@ def called(call: worker.Work, node: str) -> worker.Ended:
     return ended
 
 
-def _check_says(error: DiskError, state: State, *, is_lasting: bool, trace: str) -> None:
-    match error.disk:
-        case None:
-            raise AssertionError(f"it doesn't say what is on the disk: {error}\n{trace}")
-        case DiskState.UNKNOWN:
-            assert is_lasting, f"the disk could have been made unbootable: {error}\n{trace}"
-            assert error.aftermath, f"nothing says why its state is unknown: {error}\n{trace}"
-        case said:
-            assert state in SAYS[said], f"it says {said}, and {state} is there: {error}\n{trace}"
-
-
 @contextmanager
 def _nothing_mapped() -> Iterator[None]:
     """Assert that no loop device and no mapping comes to those that there are."""
@@ -219,14 +204,3 @@ def _nothing_mapped() -> Iterator[None]:
 
 def _devices() -> set[str]:
     return {path.parts[3] for kind in ("loop/backing_file", "dm/name") for path in Path("/sys/block").glob(f"*/{kind}")}
-
-
-def row(work: str, fault: str, steps: int, outcomes: Counter[str]) -> Row:
-    """Return the row of the table."""
-    return Row(
-        work=work,
-        fault=fault,
-        steps=steps,
-        tried=outcomes.total(),
-        outcomes=tuple(sorted(outcomes.items(), key=lambda each: (-each[1], each[0]))),
-    )

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tests.conftest import Bench
 from tests.support import dm_log
-from tests.support.disks import LoopDisk, attach
+from tests.support.disks import LoopDisk, attach, looped
 from tests.support.oracles import output
 from tests.support.udevd import settle, until
 
@@ -170,15 +170,13 @@ def fill(disk: LoopDisk, image: Path) -> None:
 
 @contextmanager
 def _looped(mapping: str, sector_size: int) -> Iterator[str]:
-    argv = ["losetup", "--find", "--show", "--partscan", "--direct-io=on", "--sector-size", str(sector_size), mapping]
-    node = output(*argv).strip()
-    try:
-        settle()
-        yield node
-    finally:
-        settle()
-        subprocess.run(["losetup", "--detach", node], check=True)
-        assert until(lambda: not output("losetup", "--noheadings", "--associated", mapping).strip(), within=20)
+    with looped(mapping, "--partscan", "--direct-io=on", "--sector-size", str(sector_size)) as node:
+        try:
+            settle()
+            yield node
+        finally:
+            settle()
+    assert until(lambda: not output("losetup", "--noheadings", "--associated", mapping).strip(), within=20)
 
 
 def _remove() -> None:

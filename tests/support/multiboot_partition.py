@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -60,9 +61,11 @@ def make(
     """Make the partitions; the first image is the default."""
     roots: dict[str, str] = {}
     records = []
+    # mkfs.btrfs takes no UUID that any other device of this machine has, what a killed run left behind too.
+    head = secrets.token_hex(4) if filesystem is FileSystem.BTRFS else "aaaaaaaa"
     for number, (name, files) in enumerate(images.items()):
         node = bench.disk(320 * MIB, 512).node
-        uuid = f"aaaaaaaa-0000-4000-8000-00000000000{number}"
+        uuid = f"{head}-0000-4000-8000-00000000000{number}"
         filesystems.make(filesystem, node, label="", uuid=uuid)
         write(node, filesystem, files)
         roots[name] = node

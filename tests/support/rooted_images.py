@@ -13,7 +13,7 @@ from libironic_disk.machine.trees.rootfs import RootDir
 from libironic_disk.pure.disks.layout import FileSystem
 from libironic_disk.units import KIB, MIB
 from tests.support import oracles
-from tests.support.disks import LoopDisk, attach
+from tests.support.disks import LoopDisk, attach, looped
 
 SIZE = {FileSystem.EXT4: 24 * MIB, FileSystem.XFS: 320 * MIB, FileSystem.BTRFS: 128 * MIB}
 """How large each image is."""
@@ -54,13 +54,9 @@ def make(filesystem: FileSystem, node: str) -> None:
 @contextmanager
 def part_of(disk: LoopDisk, start: int, size: int) -> Iterator[str]:
     """Give a part of a disk as a device of its own."""
-    argv = ["losetup", "--find", "--show", "--offset", str(start), "--sizelimit", str(size)]
-    argv += ["--sector-size", str(disk.sector_size), disk.node]
-    node = oracles.output(*argv).strip()
-    try:
+    where = ("--offset", str(start), "--sizelimit", str(size), "--sector-size", str(disk.sector_size))
+    with looped(disk.node, *where) as node:
         yield node
-    finally:
-        oracles.output("losetup", "--detach", node)
 
 
 def bytes_of(filesystem: FileSystem, node: str) -> int:

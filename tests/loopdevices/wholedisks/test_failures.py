@@ -38,7 +38,7 @@ from libironic_disk.wholedisk import writing
 from tests.conftest import Bench
 from tests.support import oracles, wholedisks
 from tests.support.badserver import Fault, ImageServer, Kind
-from tests.support.disks import LoopDisk
+from tests.support.disks import LoopDisk, attach
 from tests.support.webserver import serving
 
 pytestmark = pytest.mark.loopdevice
@@ -195,14 +195,10 @@ def test_ironic_9_9_a_disk_that_has_no_room_for_what_it_promised_leaves_no_table
         file = small / "disk.img"
         file.touch()
         os.truncate(file, LARGER)
-        node = oracles.output("losetup", "--find", "--show", str(file)).strip()
-        try:
-            disk = LoopDisk(node=node, file=file, sector_size=512)
+        with attach(file, 512) as disk:
             with pytest.raises(DeviceFailed) as failed:
                 deploy.deploy(wholedisks.request_for(disk, raw))
             assert_unbootable(disk, failed.value)
-        finally:
-            oracles.output("losetup", "--detach", node)
     finally:
         oracles.output("umount", str(small))
 

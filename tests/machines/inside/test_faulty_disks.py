@@ -21,7 +21,8 @@ from libironic_disk.units import MIB
 from tests.conftest import Bench
 from tests.machines.inside.conftest import Told
 from tests.support import faultydisks, goingdisks, oracles
-from tests.support.faultydisk_walks import SIZE, Deployment, Ended, at_event, deployed, deployments, old_disk, row, when
+from tests.support.faults.walking import Row
+from tests.support.faultydisk_walks import SIZE, Deployment, Ended, at_event, deployed, deployments, old_disk, when
 from tests.support.faultydisks import Fault, FaultyDisk, Place
 from tests.support.goingdisks import GoingDisk
 
@@ -106,7 +107,7 @@ def test_a_place_of_the_disk_is_bad(
         sink = when(Phase.CHECK, lambda: disk.break_at(bad))
         return deployed(work, disk, sink=sink, is_lasting=True)
 
-    told(row(work.name, "a place of the disk is bad", len(written), walked(disk, old, work, len(chosen), attempt)))
+    told(Row.of(work.name, "a place of the disk is bad", len(written), walked(disk, old, work, len(chosen), attempt)))
 
 
 @pytest.mark.parametrize("steps", STEPS)
@@ -121,7 +122,7 @@ def test_the_disk_dies(
         with disk.dying_after(draw.randrange(1, count)):
             return deployed(work, disk, is_lasting=True)
 
-    told(row(work.name, "the disk dies", count, walked(disk, old, work, steps, attempt)))
+    told(Row.of(work.name, "the disk dies", count, walked(disk, old, work, steps, attempt)))
 
 
 @pytest.fixture
@@ -146,7 +147,7 @@ def test_the_disk_is_taken_out(
         going.come_back()
         assert deployed(work, going).outcome == "done"
         going.fill(old)
-    told(row(work.name, "the disk is taken out", events, outcomes))
+    told(Row.of(work.name, "the disk is taken out", events, outcomes))
 
 
 def test_a_disk_that_goes_between_plan_and_apply_is_missed(going: GoingDisk, works: dict[str, Deployment]) -> None:

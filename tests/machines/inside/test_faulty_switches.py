@@ -16,8 +16,9 @@ from libironic_disk.units import MIB
 from tests.conftest import Bench
 from tests.machines.inside.conftest import Told
 from tests.support import faultydisks, multiboot_partition
+from tests.support.faults.walking import Row
 from tests.support.faults.works.switches import as_grub_reads
-from tests.support.faultydisk_walks import called, row
+from tests.support.faultydisk_walks import called
 from tests.support.faultydisks import Fault, FaultyDisk, Place
 from tests.support.multiboot_partition import Partitions, image_files
 
@@ -90,4 +91,4 @@ def test_a_place_of_the_disk_is_bad(
         again = called(call, disk.node)
         assert again.error is None, f"made again {where}: {again.trace}"
         assert as_grub_reads(disk.sound.file) == new, f"made again {where}"
-    told(row(f"switching.{name}", f"a place of the disk is bad ({fault})", len(places), outcomes))
+    told(Row.of(f"switching.{name}", f"a place of the disk is bad ({fault})", len(places), outcomes))

@@ -70,8 +70,7 @@ class ControllerFault:
         counter = Counter()
 
         def trouble() -> Trouble | None:
-            is_here = counter.here(step) or (self.stays and step and counter.seen > step)
-            return self.trouble if is_here else None
+            return self.trouble if counter.here(step, stays=self.stays) else None
 
         def count(_: object) -> int:
             scene.service.trouble = lambda: None

@@ -12,6 +12,7 @@ from tests.support.faults.kinds import (
     COUNTING,
     FLUSHES,
     FOLDER_FAULTS,
+    OPENS,
     PLACES,
     READS,
     WRITES,
@@ -26,8 +27,7 @@ from tests.support.faults.listening import Call
 from tests.support.faults.work import Scene
 from tests.support.faults.worker import Work
 
-_OPENS = frozenset({"openat", "openat2"})
-_NEW_DESCRIPTORS = frozenset({*_OPENS, "socket"})
+_NEW_DESCRIPTORS = frozenset({*OPENS, "socket"})
 _MOST = 20
 """How many descriptors a call has, or a few more."""
 
@@ -48,7 +48,7 @@ def opening(scene: Scene, call: Call) -> bool:
     """Whether a call opens something of the scene, or needs descriptors of which nobody sees what they are for."""
     target = call.target()
     if target is None:
-        return call.name not in _OPENS
+        return call.name not in OPENS
     return scene.in_folders(target) or scene.in_sources(target) or scene.is_temporary(target)
 
 
@@ -85,7 +85,7 @@ SOURCE_FAULTS: tuple[Fault, ...] = (
     SystemCallFault(
         name="EIO of a read of a source", calls=READS | {"copy_file_range"}, where=in_sources, effect=Effect.EIO
     ),
-    SystemCallFault(name="EIO of opening a source", calls=_OPENS, where=in_sources, effect=Effect.EIO),
+    SystemCallFault(name="EIO of opening a source", calls=OPENS, where=in_sources, effect=Effect.EIO),
 )
 """What the file system of kernels, RAM disks and ISOs does."""
 
@@ -107,7 +107,7 @@ MAKING_FAULTS: tuple[Fault, ...] = (
 
 KILL = SystemCallFault(
     name="kill -9 at a file call",
-    calls=WRITES | PLACES | _OPENS | FLUSHES | {"fchmod", "fchmodat"},
+    calls=WRITES | PLACES | OPENS | FLUSHES | {"fchmod", "fchmodat"},
     where=lambda scene, call: (
         (target := call.target()) is not None and (scene.in_folders(target) or scene.is_temporary(target))
     ),

@@ -41,7 +41,7 @@ def held() -> Holdings:
         descriptors=Counter(_descriptors()),
         threads=Counter(thread.name for thread in threading.enumerate()),
         mounts=Counter(_mounts()),
-        children=Counter(_children()),
+        children=Counter(children().values()),
     )
 
 
@@ -91,14 +91,15 @@ def _mounts() -> list[str]:
     return [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
 
 
-def _children() -> list[str]:
+def children() -> dict[int, str]:
+    """Return the children of this process, those too that have ended and weren't waited for, and their programs."""
     # The kernel's own list of children is not built into every kernel.
-    found, parent = [], str(os.getpid())
+    found, parent = {}, str(os.getpid())
     for entry in Path("/proc").glob("[0-9]*/stat"):
         try:
             name, _, rest = entry.read_text().partition("(")[2].rpartition(")")
         except OSError:
             continue
         if rest.split()[1] == parent:
-            found.append(name)
+            found[int(entry.parent.name)] = name
     return found

@@ -43,10 +43,10 @@ class Counter:
     def __init__(self) -> None:
         self.seen = 0
 
-    def here(self, step: int) -> bool:
-        """Count a place, and return whether it is the one."""
+    def here(self, step: int, *, stays: bool = False) -> bool:
+        """Count a place, and return whether it is the one, or one behind that if the fault stays."""
         self.seen += 1
-        return self.seen == step
+        return self.seen == step or (stays and 0 < step < self.seen)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,8 +126,7 @@ class SystemCallFault:
                 call.known[self.where] = self.where(scene, call)
             if not call.known[self.where]:
                 return 0
-            is_here = counter.here(step) or (self.stays and step and counter.seen > step)
-            if not is_here:
+            if not counter.here(step, stays=self.stays):
                 return 0
             match self.effect:
                 case Effect.KILL:
@@ -266,10 +265,7 @@ class ProgramFault:
         def inside(work: Work, sink: EventSink, switch: Cancellation) -> object:
             counter = Counter()
             with self._gateway(counter, step):
-                try:
-                    return Counted(value=work(sink, switch), seen=counter.seen)
-                finally:
-                    del work
+                return Counted(value=work(sink, switch), seen=counter.seen)
 
         return Put(inside=inside, count=counted)
 
@@ -332,6 +328,22 @@ def counted(returned: object) -> int:
     return returned.seen
 
 
+def at_event(step: int, happens: Callable[[Cancellation], None]) -> Inside:
+    """Return what makes a call in whose sink something happens at an event, and counts the events."""
+
+    def inside(work: Work, sink: EventSink, switch: Cancellation) -> object:
+        counter = Counter()
+
+        def told(event: Event) -> None:
+            sink(event)
+            if counter.here(step):
+                happens(switch)
+
+        return Counted(value=work(told, switch), seen=counter.seen)
+
+    return inside
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CancelledAtEvent:
     """The caller cancels when it is told of an event."""
@@ -342,18 +354,7 @@ class CancelledAtEvent:
 
     def put(self, scene: Scene, step: int) -> Put:
         """Put it in."""
-
-        def inside(work: Work, sink: EventSink, switch: Cancellation) -> object:
-            counter = Counter()
-
-            def told(event: Event) -> None:
-                if counter.here(step):
-                    switch.cancel()
-                sink(event)
-
-            return Counted(value=work(told, switch), seen=counter.seen)
-
-        return Put(inside=inside, count=counted)
+        return Put(inside=at_event(step, Cancellation.cancel), count=counted)
 
     def is_right(self, error: BaseException) -> bool:
         """Whether it says that it was cancelled."""
@@ -375,17 +376,10 @@ class RaisedAtEvent:
     def put(self, scene: Scene, step: int) -> Put:
         """Put it in."""
 
-        def inside(work: Work, sink: EventSink, switch: Cancellation) -> object:
-            counter = Counter()
+        def fail(_: Cancellation) -> None:
+            raise CallersError
 
-            def told(event: Event) -> None:
-                sink(event)
-                if counter.here(step):
-                    raise CallersError
-
-            return Counted(value=work(told, switch), seen=counter.seen)
-
-        return Put(inside=inside, count=counted)
+        return Put(inside=at_event(step, fail), count=counted)
 
     def is_right(self, error: BaseException) -> bool:
         """Whether it is the caller's own."""
@@ -409,27 +403,17 @@ class ClockJumps:
         """Put it in."""
 
         def inside(work: Work, sink: EventSink, switch: Cancellation) -> object:
-            counter = Counter()
-            real, real_ns = time.time, time.time_ns
+            real, real_ns, away = time.time, time.time_ns, 0
 
-            def told(event: Event) -> None:
-                counter.here(step)
-                sink(event)
-
-            def away() -> int:
-                return self.days * 86400 if 0 < step <= counter.seen else 0
-
-            def jumped() -> float:
-                return real() + away()
-
-            def jumped_ns() -> int:
-                return real_ns() + away() * 10**9
+            def jump(_: Cancellation) -> None:
+                nonlocal away
+                away = self.days * 86400
 
             with (
-                mock.patch.object(time, "time", jumped),
-                mock.patch.object(time, "time_ns", jumped_ns),
+                mock.patch.object(time, "time", lambda: real() + away),  # noqa: PT008 # it is no constant
+                mock.patch.object(time, "time_ns", lambda: real_ns() + away * 10**9),  # noqa: PT008
             ):
-                return Counted(value=work(told, switch), seen=counter.seen)
+                return at_event(step, jump)(work, sink, switch)
 
         return Put(inside=inside, count=counted)
 

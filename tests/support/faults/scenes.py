@@ -13,7 +13,7 @@ from pathlib import Path
 from libironic_disk.units import MIB
 from tests.support import oracles, wholedisks
 from tests.support.disks import LoopDisk, attach, copied
-from tests.support.faults.work import Scene
+from tests.support.faults.work import Scene, State
 
 
 def memory() -> str | None:
@@ -42,6 +42,19 @@ class OldDisk:
     def is_unchanged(self) -> bool:
         """Whether each byte of it is what it was."""
         return self.disk.digest() == self.digest
+
+    def old_or_nothing(self) -> State | None:
+        """Look at a disk that a deployment was tried on; None if there is a table, of which the rest is to be judged.
+
+        Raises:
+            AssertionError: there is no table, and yet something boots.
+        """
+        if self.is_unchanged:
+            return State.OLD
+        if wholedisks.opinions(Path(self.disk.node), sector_size=self.disk.sector_size):
+            return None
+        self.assert_boots_nothing()
+        return State.NOTHING
 
     def assert_boots_nothing(self) -> None:
         """Assert that neither sfdisk, libblkid nor our reader finds a table, and no firmware a boot sector."""

@@ -34,6 +34,12 @@ class Row:
     tried: int
     outcomes: tuple[tuple[str, int], ...]
 
+    @classmethod
+    def of(cls, work: str, fault: str, steps: int, outcomes: Counter[str]) -> Row:
+        """Return the row of a walk, of which each step that was tried had an outcome."""
+        ordered = tuple(sorted(outcomes.items(), key=lambda each: (-each[1], each[0])))
+        return cls(work=work, fault=fault, steps=steps, tried=outcomes.total(), outcomes=ordered)
+
 
 def every(places: int, name: str) -> Sequence[int]:
     """Choose all."""
@@ -41,7 +47,7 @@ def every(places: int, name: str) -> Sequence[int]:
 
 
 def some(count: int, seed: int = 0) -> Chooser:
-    """Choose the last one and others by chance, the same each time for one seed."""
+    """Choose by chance, the same each time for one seed."""
 
     def chosen(places: int, name: str) -> Sequence[int]:
         draw = random.Random(zlib.crc32(f"{seed}:{name}".encode()))
@@ -65,13 +71,7 @@ def walk(work: Work, fault: Fault, choose: Chooser, counts: Counts) -> Row:
         except (AssertionError, TimeoutError) as error:
             error.add_note(f"step {step} of {places}: {work.name}, {fault.name}")
             raise
-    return Row(
-        work=work.name,
-        fault=fault.name,
-        steps=places,
-        tried=len(steps),
-        outcomes=tuple(sorted(outcomes.items(), key=lambda each: (-each[1], each[0]))),
-    )
+    return Row.of(work.name, fault.name, places, outcomes)
 
 
 class Counts:
@@ -189,13 +189,21 @@ def _judged_error(error: BaseException, found: State, fault: Fault, trace: str) 
         return _judged_callers_error(error, found, fault)
     assert isinstance(error, DiskError), f"an error that nobody documents:\n{trace}"
     assert fault.is_right(error), f"not the first error: {type(error).__name__}: {error}\n{trace}"
+    assert_says(error, found, is_lasting=fault.stays, trace=trace)
+    return f"{type(error).__name__}: {found}"
+
+
+def assert_says(error: DiskError, found: State, *, is_lasting: bool, trace: str) -> None:
+    """Assert that what an error says of a disk, if it says anything, is what was found there.
+
+    Only where the fault is a lasting one may nobody know, and then the error tells why.
+    """
     said = error.disk
     if said is DiskState.UNKNOWN:
-        assert fault.stays, f"the disk could have been made unbootable: {error}\n{trace}"
-        assert error.aftermath, f"nothing says why its state is unknown: {error}"
+        assert is_lasting, f"the disk could have been made unbootable: {error}\n{trace}"
+        assert error.aftermath, f"nothing says why its state is unknown: {error}\n{trace}"
     elif said is not None:
         assert found in SAYS[said], f"it says {said}, and {found} is there: {error}\n{trace}"
-    return f"{type(error).__name__}: {found}"
 
 
 def _judged_callers_error(error: CallersError, found: State, fault: Fault) -> str:

@@ -92,7 +92,7 @@ def run(
     """
     # What a program leaves behind becomes our child, so that it is seen.
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
-    known = {pid for pid, _ in _offspring()}
+    known = set(holdings.children())
     ours, theirs = socket.socketpair()
     sys.stdout.flush()
     pid = os.fork()
@@ -195,24 +195,10 @@ def _obey(line: socket.socket, switch: Cancellation) -> None:
         return
 
 
-def _offspring() -> list[tuple[int, str]]:
-    found, parent = [], str(os.getpid())
-    for name in os.listdir("/proc"):  # noqa: PTH208 (a number of them is gone before a path is looked at)
-        if name.isdigit():
-            try:
-                with open(f"/proc/{name}/stat") as file:  # noqa: PTH123
-                    program, _, rest = file.read().partition("(")[2].rpartition(")")
-            except OSError:
-                continue
-            if rest.split()[1] == parent:
-                found.append((int(name), program))
-    return found
-
-
 def _buried(known: set[int]) -> tuple[str, ...]:
     """Kill and reap what the worker left behind, and return the names of those that still ran."""
     running = []
-    for pid, _ in _offspring():
+    for pid in holdings.children():
         if pid in known:
             continue
         ended, _ = os.waitpid(pid, os.WNOHANG)
@@ -222,7 +208,7 @@ def _buried(known: set[int]) -> tuple[str, ...]:
     names = []
     for pid in running:
         if not _ends(pid):
-            names.append(dict(_offspring()).get(pid, str(pid)))
+            names.append(holdings.children().get(pid, str(pid)))
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
     return tuple(names)

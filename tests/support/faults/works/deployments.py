@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from lab.systemdisk import FILES
 from libironic_disk import deploy
 from libironic_disk.errors import DiskError
 from libironic_disk.events import Cancellation, EventSink
@@ -22,8 +21,9 @@ from libironic_disk.pure.roles import Firmware, Role
 from libironic_disk.pure.tables.bootrecord import BOOT_CODE_SIZE
 from libironic_disk.request import DeployRequest, FirmwareEntry
 from libironic_disk.units import MIB
+from tests.support import deployments as images
 from tests.support import oracles, wholedisks
-from tests.support.disks import LoopDisk
+from tests.support.disks import LoopDisk, looped
 from tests.support.faults.scenes import OldDisk, old_disk
 from tests.support.faults.work import Of, Scene, State, Try
 
@@ -36,18 +36,8 @@ DRIVE = {"meta_data": {"uuid": "9f1c2e9e-6f1b-4f0e-8f3e-000000000001", "name": "
 
 
 def system_image(folder: Path, *, name: str = "new") -> Path:
-    """Make a partition image: an ext4 with a kernel of sorts, and a file that says its name."""
-    tree = folder / f"{name}.tree"
-    for path, content in {**FILES, "/etc/hostname": name.encode()}.items():
-        place = tree / path.lstrip("/")
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_bytes(content)
-    image = folder / f"{name}.raw"
-    argv = ["mke2fs", "-q", "-t", "ext4", "-b", "4096", "-d", str(tree), str(image), "24M"]
-    subprocess.run(argv, check=True)
-    qcow2 = image.with_suffix(".qcow2")
-    subprocess.run(["qemu-img", "convert", "-O", "qcow2", str(image), str(qcow2)], check=True)
-    return qcow2
+    """Make a partition image as qcow2, beside the raw one: an ext4 with a kernel of sorts, and its name."""
+    return wholedisks.as_qcow2(images.system_image(folder / f"{name}.raw", name))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,11 +57,8 @@ class DeployTry:
 
     def found(self, result: object | None) -> State:
         """Look at the disk: is it as before, is nothing there, or all of the new system."""
-        if self.disk.is_unchanged:
-            return State.OLD
-        if not wholedisks.opinions(Path(self.disk.disk.node), sector_size=self.disk.disk.sector_size):
-            self.disk.assert_boots_nothing()
-            return State.NOTHING
+        if found := self.disk.old_or_nothing():
+            return found
         assert_partitions_are_new(self.disk.disk, self.request)
         return State.NEW
 
@@ -151,13 +138,9 @@ def assert_partitions_are_new(disk: LoopDisk, request: DeployRequest) -> None:
 @contextmanager
 def part_file(disk: LoopDisk, start: int, size: int) -> Iterator[str]:
     """Give a part of a disk as a read-only device of its own, whatever the kernel knows of its partitions."""
-    argv = ["losetup", "--find", "--show", "--read-only", "--offset", str(start), "--sizelimit", str(size)]
     subprocess.run(["blockdev", "--flushbufs", disk.node], check=True)
-    node = oracles.output(*argv, str(disk.file)).strip()
-    try:
+    with looped(disk.file, "--read-only", "--offset", str(start), "--sizelimit", str(size)) as node:
         yield node
-    finally:
-        oracles.output("losetup", "--detach", node)
 
 
 @contextmanager

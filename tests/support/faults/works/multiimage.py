@@ -20,7 +20,7 @@ from libironic_disk.events import Cancellation, EventSink
 from libironic_disk.multiboot import MultibootRequest, MultibootResult
 from libironic_disk.request import FirmwareEntry
 from libironic_disk.units import MIB
-from tests.support import oracles, wholedisks
+from tests.support import oracles
 from tests.support.disks import LoopDisk
 from tests.support.faults.scenes import OldDisk, old_disk
 from tests.support.faults.work import Of, Scene, State, Try
@@ -113,12 +113,9 @@ class AnewTry:
 
     def found(self, result: object | None) -> State:
         """Look at the disk: is it as before, is nothing there, or all of the new systems."""
-        if self.disk.is_unchanged:
-            return State.OLD
+        if found := self.disk.old_or_nothing():
+            return found
         disk = self.disk.disk
-        if not wholedisks.opinions(Path(disk.node), sector_size=disk.sector_size):
-            self.disk.assert_boots_nothing()
-            return State.NOTHING
         oracles.check_gpt(disk.node)
         with Path(disk.node).open("rb") as file:
             assert b"GRUB" in file.read(440), "there is a table, and no boot code"

@@ -50,12 +50,9 @@ class PartitioningTry:
 
     def found(self, result: object | None) -> State:
         """Look at the disk: is it as before, is nothing there, or all that was planned."""
-        if self.disk.is_unchanged:
-            return State.OLD
+        if found := self.disk.old_or_nothing():
+            return found
         disk = self.disk.disk
-        if not wholedisks.opinions(Path(disk.node), sector_size=disk.sector_size):
-            self.disk.assert_boots_nothing()
-            return State.NOTHING
         oracles.check_gpt(disk.node)
         rows = oracles.sfdisk(disk.node).rows
         kinds = ("vfat", "ext4", "swap", "")

@@ -49,12 +49,8 @@ class WholeTry:
     def found(self, result: object | None) -> State:
         """Look at the disk: is it as before, is nothing there, or all of the new system."""
         with self.look() as loop:
-            disk = OldDisk(disk=loop, digest=self.digest)
-            if disk.is_unchanged:
-                return State.OLD
-            if not wholedisks.opinions(Path(loop.node), sector_size=loop.sector_size):
-                disk.assert_boots_nothing()
-                return State.NOTHING
+            if found := OldDisk(disk=loop, digest=self.digest).old_or_nothing():
+                return found
             self.check(loop)
             return State.NEW
 

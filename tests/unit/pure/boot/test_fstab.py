@@ -15,9 +15,10 @@ from libironic_disk.pure.boot import fstab
 from libironic_disk.pure.boot.fstab import Line, Mounted, Other
 from libironic_disk.pure.disks.layout import FileSystem
 
-ROOT = "aaaaaaaa-0000-4000-8000-000000000001"
-DATA = "aaaaaaaa-0000-4000-8000-000000000002"
-SWAP = "aaaaaaaa-0000-4000-8000-000000000003"
+# Of no file system that any test makes: findmnt looks for them on this machine.
+ROOT = "0dd5f57a-b000-4000-8000-000000000001"
+DATA = "0dd5f57a-b000-4000-8000-000000000002"
+SWAP = "0dd5f57a-b000-4000-8000-000000000003"
 OURS = fstab.lines_for(
     (
         Mounted(uuid=ROOT, mount="/", filesystem=FileSystem.EXT4, options="noatime"),
