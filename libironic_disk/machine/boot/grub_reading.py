@@ -10,11 +10,12 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
-from libironic_disk.errors import BootImpossible, DeviceFailed, ProgramError, ProgramFailed
+from libironic_disk.errors import BootImpossible, DeviceFailed, ProgramFailed
 from libironic_disk.events import Cancellation
 from libironic_disk.machine import process
 from libironic_disk.machine.disks import disk_io
@@ -33,7 +34,8 @@ _AS_NOBODY: Final = (
     *("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"),
 )
 _SETPRIV_FAILED: Final = 127
-_LIMITS: Final = Limits(address_space=256 * MIB, cpu_seconds=60)
+_PROCESSOR_SECONDS: Final = 60
+_LIMITS: Final = Limits(address_space=256 * MIB, cpu_seconds=_PROCESSOR_SECONDS)
 _TIMEOUT: Final = 120.0
 # Kernels on x86 want their initial RAM disk below 2 GiB (Linux' boot protocol, initrd_addr_max).
 _FILE_LIMIT: Final = 2 * GIB
@@ -64,7 +66,9 @@ def check(
     Raises:
         BootImpossible: GRUB can't read a file, or reads something else.
         DeviceFailed: the device can't be opened, or read.
-        ProgramFailed: this process may not give grub-fstest other rights than its own.
+        ProgramFailed: this process may not give grub-fstest other rights than its own, or the kernel killed it, as it
+            does for want of memory.
+        ProgramTimedOut: it was not through in two minutes, in which it got less than one of a processor.
         ToolMissing: a program isn't installed.
         Cancelled: the caller cancelled.
     """
@@ -72,10 +76,11 @@ def check(
     _forget_pages(node)
     grub = _version()
     for path, checksum in expected.items():
+        began = time.monotonic()
         try:
             found = _checksum(node, path, cancel)
-        except ProgramError as error:
-            if isinstance(error, ProgramFailed) and error.exit_code == _SETPRIV_FAILED:
+        except ProgramFailed as error:
+            if _is_of_this_machine(error, time.monotonic() - began):
                 raise
             words = _words(error)
             if words.endswith(_LOST):
@@ -112,11 +117,20 @@ def _checksum(node: str, path: str, cancel: Cancellation | None) -> str:
     return process.run(*argv, timeout=_TIMEOUT, limits=_LIMITS, cancel=cancel).stdout.decode(errors="replace").strip()
 
 
-def _words(error: ProgramError) -> str:
+def _is_of_this_machine(error: ProgramFailed, seconds: float) -> bool:
+    """Whether the image has no part in a failure.
+
+    Its limit of processor time, which an image may lead it to, kills it as the kernel does for want of memory; but not
+    before that much time has passed.
+    """
+    if error.exit_code == -signal.SIGKILL:
+        return seconds < _PROCESSOR_SECONDS
+    return error.exit_code == _SETPRIV_FAILED
+
+
+def _words(error: ProgramFailed) -> str:
     if said := error.stderr.strip().rstrip("."):
         return said
-    if isinstance(error, ProgramFailed) and error.exit_code == -signal.SIGKILL:
-        # By its limit of processor time, which an image may lead it to, or by the kernel for want of memory.
-        return "grub-fstest was killed"
-    ended = f"ended with status {error.exit_code}" if isinstance(error, ProgramFailed) else "took too long"
-    return f"grub-fstest {ended}"
+    if error.exit_code == -signal.SIGKILL:
+        return f"grub-fstest was not through after {_PROCESSOR_SECONDS} seconds"
+    return f"grub-fstest ended with status {error.exit_code}"

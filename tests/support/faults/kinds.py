@@ -304,8 +304,7 @@ class ProgramFault:
             case Ill.MISSING:
                 return isinstance(error, ToolMissing)
             case Ill.HANGS:
-                # A loader that can't read an image in time doesn't start from it; that error names the program.
-                return isinstance(error, ProgramTimedOut) or "took too long" in str(error)
+                return isinstance(error, ProgramTimedOut)
             case Ill.KILLED:
                 return isinstance(error, ProgramFailed) or "kill" in str(error).lower() or "status -9" in str(error)
             case Ill.STARVED:

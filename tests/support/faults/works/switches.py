@@ -30,7 +30,7 @@ _GRUB = "/boot/grub"
 _SIZE = 48 * MIB
 _PATIENCE = 5.0
 _CAUSES = re.compile(
-    "broken on purpose|kill|status -(9|11)|not installed|took too long|Input/output error|Too many open files"
+    "broken on purpose|kill|status -(9|11)|not installed|Input/output error|Too many open files"
     "|Cannot allocate memory|failed to map segment|No such device|No locks available"
 )
 """Words of which one has to be in each problem that a fault makes: the cause, and not a guess."""
