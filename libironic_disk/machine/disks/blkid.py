@@ -8,6 +8,7 @@ program can't list more than one signature of a place. The functions are those o
 from __future__ import annotations
 
 import ctypes
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -50,8 +51,11 @@ def erase_signatures(fd: int, span: ByteRange, *, device: str, sector_size: int)
     erased = 0
     with _probe(fd, span, device, sector_size) as (library, probe):
         for _ in _findings(library, probe, device):
+            ctypes.set_errno(0)
             if library.blkid_do_wipe(probe, 0) != 0:
-                raise DeviceFailed(device=device, action="erasing a signature on", reason="libblkid could not write")
+                raise DeviceFailed(
+                    device=device, action="erasing a signature on", reason=_why("libblkid could not write")
+                )
             # The same kind may lie there a second time, as the backups of some do.
             library.blkid_probe_step_back(probe)
             erased += 1
@@ -82,12 +86,19 @@ def _probe(fd: int, span: ByteRange, device: str, sector_size: int) -> Iterator[
 
 def _findings(library: ctypes.CDLL, probe: ctypes.c_void_p, device: str) -> Iterator[None]:
     for _ in range(_MOST):
+        ctypes.set_errno(0)
         result = library.blkid_do_probe(probe)
         if result == _NOTHING_MORE:
             return
         if result != _FOUND:
-            raise DeviceFailed(device=device, action="probing", reason="libblkid could not read")
+            raise DeviceFailed(device=device, action="probing", reason=_why("libblkid could not read"))
         yield
+
+
+def _why(words: str) -> str:
+    """Add what the kernel answered to the system call that libblkid gave up after."""
+    number = ctypes.get_errno()
+    return f"{words}: {os.strerror(number)}" if number else words
 
 
 def _signature(library: ctypes.CDLL, probe: ctypes.c_void_p, start: int, partition: int) -> Signature:
@@ -110,7 +121,7 @@ def _value(library: ctypes.CDLL, probe: ctypes.c_void_p, name: str) -> str:
 def _library() -> ctypes.CDLL:
     try:
         # The loader keeps it: opening it again costs microseconds and needs no global of ours.
-        library = ctypes.CDLL("libblkid.so.1")
+        library = ctypes.CDLL("libblkid.so.1", use_errno=True)
     except OSError as error:
         raise ToolMissing(tool="libblkid.so.1", package="libblkid1") from error
     library.blkid_new_probe.restype = ctypes.c_void_p

@@ -144,8 +144,10 @@ class SystemCallFault:
         return Put(inside=marks.around, held=Held(calls, decide), count=lambda _: counter.seen)
 
     def is_right(self, error: BaseException) -> bool:
-        """Whether it is an error of ours; a cancelled call says that it was cancelled."""
-        return isinstance(error, Cancelled) if self.effect is Effect.CANCEL else isinstance(error, DiskError)
+        """Whether it says what the kernel answered; a cancelled call says that it was cancelled."""
+        if self.effect is Effect.CANCEL:
+            return isinstance(error, Cancelled)
+        return isinstance(error, DiskError) and os.strerror(getattr(errno, self.effect)) in str(error)
 
 
 class Marks:
