@@ -12,8 +12,8 @@ from libironic_disk.units import MIB
 from tests.conftest import Bench
 from tests.support import oracles
 from tests.support.faults import worker
-from tests.support.faults.kinds import WRITES
 from tests.support.faults.listening import Call
+from tests.support.faults.systemcalls import WRITES
 from tests.support.faults.worker import Held
 
 pytestmark = pytest.mark.loopdevice

@@ -8,18 +8,10 @@ from enum import StrEnum
 
 from libironic_disk.pure.roles import Firmware
 from libironic_disk.pure.tables.model import TableKind
-from tests.support.faults.kinds import (
-    FLUSHES,
-    PLACES,
-    WRITES,
-    CancelledAtEvent,
-    Effect,
-    Fault,
-    Ill,
-    ProgramFault,
-    SystemCallFault,
-    anywhere_of_ours,
-)
+from tests.support.faults.callers import CancelledAtEvent
+from tests.support.faults.fault import Fault
+from tests.support.faults.programs import Ill, ProgramFault
+from tests.support.faults.systemcalls import FLUSHES, PLACES, WRITES, Effect, SystemCallFault, anywhere_of_ours
 from tests.support.image_sources import Way
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.faults import table, walking
-from tests.support.faults.kinds import Fault
+from tests.support.faults.fault import Fault
 from tests.support.faults.work import Work
 
 Walk = Callable[[Work, Fault], None]

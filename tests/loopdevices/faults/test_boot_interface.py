@@ -7,7 +7,8 @@ import pytest
 from tests.loopdevices.faults.conftest import Walk
 from tests.support.faults import folders
 from tests.support.faults.controllers import CONTROLLER_FAULTS
-from tests.support.faults.kinds import PROGRAM_FAULTS, Fault
+from tests.support.faults.fault import Fault
+from tests.support.faults.kinds import PROGRAM_FAULTS
 from tests.support.faults.meanwhile import AnotherProcess, AnotherThread
 from tests.support.faults.work import Work
 from tests.support.faults.works import media as media_works

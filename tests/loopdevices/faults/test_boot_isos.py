@@ -6,7 +6,8 @@ import pytest
 
 from tests.loopdevices.faults.conftest import Walk
 from tests.support.faults import folders
-from tests.support.faults.kinds import OTHER_FAULTS, PROGRAM_FAULTS, Fault
+from tests.support.faults.fault import Fault
+from tests.support.faults.kinds import OTHER_FAULTS, PROGRAM_FAULTS
 from tests.support.faults.work import Work
 from tests.support.faults.works import bootisos
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.loopdevices.faults.conftest import Walk
-from tests.support.faults.kinds import COMMON_FAULTS, FOLDER_FAULTS, MACHINE_FAULTS, Fault
+from tests.support.faults.fault import Fault
+from tests.support.faults.kinds import COMMON_FAULTS, FOLDER_FAULTS, MACHINE_FAULTS
 from tests.support.faults.works import bootinfos
 
 pytestmark = [pytest.mark.loopdevice, pytest.mark.timeout(600)]

@@ -13,14 +13,9 @@ from _pytest.mark import ParameterSet
 from lab.imageserver import served
 from libironic_disk.pure.roles import Firmware
 from tests.loopdevices.faults.conftest import Walk
+from tests.support.faults.fault import Fault
 from tests.support.faults.folders import SOURCE_FAULTS, SOURCES_GO
-from tests.support.faults.kinds import (
-    DISK_FAULTS,
-    MACHINE_FAULTS,
-    OTHER_FAULTS,
-    PROGRAM_FAULTS,
-    Fault,
-)
+from tests.support.faults.kinds import DISK_FAULTS, MACHINE_FAULTS, OTHER_FAULTS, PROGRAM_FAULTS
 from tests.support.faults.scenes import folder
 from tests.support.faults.work import Of, Work
 from tests.support.faults.works import deployments, parts, wholes

@@ -20,8 +20,8 @@ from tests.conftest import Bench
 from tests.support import oracles
 from tests.support.disks import LoopDisk
 from tests.support.faults import worker
-from tests.support.faults.kinds import FLUSHES
 from tests.support.faults.listening import Call
+from tests.support.faults.systemcalls import FLUSHES
 from tests.support.faults.worker import Held
 
 pytestmark = pytest.mark.loopdevice

@@ -8,7 +8,8 @@ import pytest
 from _pytest.mark import ParameterSet
 
 from tests.loopdevices.faults.conftest import Walk
-from tests.support.faults.kinds import DISK_FAULTS, KILL_ANYWHERE, MACHINE_FAULTS, PROGRAM_FAULTS, Fault
+from tests.support.faults.fault import Fault
+from tests.support.faults.kinds import DISK_FAULTS, KILL_ANYWHERE, MACHINE_FAULTS, PROGRAM_FAULTS
 from tests.support.faults.scenes import folder
 from tests.support.faults.works import switches
 from tests.support.faults.works.switches import Systems

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from libironic_disk.errors import VirtualMediaFailed
 from tests.support import redfish
-from tests.support.faults.kinds import Counter, Fault, Put
+from tests.support.faults.fault import Counter, Fault, Put
 from tests.support.faults.work import Scene
 from tests.support.redfish import Json, Service, Trouble
 

@@ -8,22 +8,10 @@ from dataclasses import dataclass
 
 from libironic_disk.errors import DiskError
 from libironic_disk.events import Cancellation, EventSink
-from tests.support.faults.kinds import (
-    COUNTING,
-    FLUSHES,
-    FOLDER_FAULTS,
-    OPENS,
-    PLACES,
-    READS,
-    WRITES,
-    Counted,
-    Effect,
-    Fault,
-    Put,
-    SystemCallFault,
-    counted,
-)
+from tests.support.faults.fault import COUNTING, Counted, Fault, Put, counted
+from tests.support.faults.kinds import FOLDER_FAULTS
 from tests.support.faults.listening import Call
+from tests.support.faults.systemcalls import FLUSHES, OPENS, PLACES, READS, WRITES, Effect, SystemCallFault
 from tests.support.faults.work import Scene
 from tests.support.faults.worker import Work
 

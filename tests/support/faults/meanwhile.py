@@ -12,8 +12,9 @@ from unittest import mock
 
 from libironic_disk.errors import BootTaskBusy
 from libironic_disk.events import Cancellation, EventSink
-from tests.support.faults.kinds import PLACES, WRITES, Counted, Counter, Put, counted
+from tests.support.faults.fault import Counted, Counter, Put, counted
 from tests.support.faults.listening import Call
+from tests.support.faults.systemcalls import PLACES, WRITES
 from tests.support.faults.work import Scene
 from tests.support.faults.worker import Held, Work
 

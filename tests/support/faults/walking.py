@@ -15,7 +15,9 @@ from functools import partial
 from libironic_disk.errors import DiskError, DiskState
 from libironic_disk.events import Cancellation, EventSink
 from tests.support.faults import holdings, worker
-from tests.support.faults.kinds import COMMON_FAULTS, COUNTING, CallersError, Counted, Fault, Put
+from tests.support.faults.callers import CallersError
+from tests.support.faults.fault import COUNTING, Counted, Fault, Put
+from tests.support.faults.kinds import COMMON_FAULTS
 from tests.support.faults.listening import Call
 from tests.support.faults.work import SAYS, Demanding, Scene, State, Try, Work
 from tests.support.faults.worker import Ended, Held, Inside, plainly
