@@ -10,12 +10,12 @@ It is the document of the multi-image specification; Bareon's own ``boot_entries
 from __future__ import annotations
 
 import os
-import secrets
 from pathlib import Path
 from typing import Final
 
 from libironic_disk.errors import DocumentInvalid, PathFailed
-from libironic_disk.machine.paths import HERE, read_plain, removed_on_error
+from libironic_disk.machine.paths import HERE, read_plain
+from libironic_disk.machine.replacing import replacing
 from libironic_disk.pure.multiboot.bootinfo import KIND
 from libironic_disk.pure.multiboot.bootinfo import BootElement as BootElement
 from libironic_disk.pure.multiboot.bootinfo import BootInfo as BootInfo
@@ -60,29 +60,9 @@ def write(info: BootInfo, path: Path | str) -> None:
             directory could not be brought to the disk: then the new file is there, and may not outlast a power cut.
     """
     text = as_json(info)
-    try:
-        _replace(Path(path), text.encode())
-        _sync_directory(Path(path).parent)
-    except (OSError, ValueError) as error:
-        raise PathFailed.of(HERE, str(path), error) from error
-
-
-def _replace(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _MODE)
-    with removed_on_error(temporary):
-        with os.fdopen(descriptor, "wb") as file:
-            # The mode that open() is given is less what the process's mask takes away.
-            os.fchmod(descriptor, _MODE)
-            file.write(content)
-            file.flush()
-            os.fsync(descriptor)
-        temporary.replace(path)
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    with replacing(Path(path)) as temporary, temporary.open("wb") as file:
+        # Whatever the process's mask is.
+        os.fchmod(file.fileno(), _MODE)
+        file.write(text.encode())
+        file.flush()
+        os.fsync(file.fileno())

@@ -19,8 +19,8 @@ from typing import Final, Protocol
 from libironic_disk.boot.readables import PublishedContent, Readable, opened
 from libironic_disk.errors import InvalidParameterValue, NotEnoughRoom, SourceChanged, SourceFailed, reason_of
 from libironic_disk.machine import lockfile
-from libironic_disk.machine.isos.writing import sync
 from libironic_disk.machine.paths import removed_on_error, reported
+from libironic_disk.machine.replacing import sync
 from libironic_disk.units import MIB
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,119}\.(?:iso|img)")

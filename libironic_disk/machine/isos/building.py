@@ -22,8 +22,9 @@ from libironic_disk.machine import process, scratch
 from libironic_disk.machine.boot import esp, grub_image, signed_loader
 from libironic_disk.machine.boot.grub_image import Platform
 from libironic_disk.machine.drives import fat_image
-from libironic_disk.machine.isos.writing import check_room, replacing
+from libironic_disk.machine.isos.writing import check_room
 from libironic_disk.machine.isos.xorriso import NOT_WHOLE, is_partition
+from libironic_disk.machine.replacing import replacing
 from libironic_disk.pure.boot import grubcfg
 from libironic_disk.pure.bootisos import spec as specs
 from libironic_disk.pure.bootisos.spec import BootIsoSpec

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
-import stat
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -16,11 +14,11 @@ from libironic_disk.events import Cancellation, EventSink, ignore
 from libironic_disk.machine.images.file_ranges import SYNC_WRITE, synchronise
 from libironic_disk.machine.images.metering import Meter
 from libironic_disk.machine.isos.opening import OpenFile, Part
-from libironic_disk.machine.paths import HERE, removed_on_error, reported
+from libironic_disk.machine.paths import HERE
+from libironic_disk.machine.replacing import replacing
 from libironic_disk.pure.ropes import Rope, Zeros
 from libironic_disk.units import MIB
 
-_MODE: Final = 0o666  # less the process's mask
 _AT_ONCE: Final = 32 * MIB
 _BUFFER: Final = MIB
 # The file systems can't do it, are different ones, or the kernel is old: bytes then pass through us. So they do after
@@ -87,52 +85,6 @@ def check_room(directory: Path, wanted: int) -> None:
     available = status.f_bavail * status.f_frsize
     if wanted > available:
         raise NotEnoughRoom(directory=str(directory), wanted=wanted, available=available)
-
-
-@contextmanager
-def replacing(destination: Path) -> Iterator[Path]:
-    """Give the path of an empty file, which takes the destination's place, already synced, when the ``with`` ends well.
-
-    After an error nothing is left of it, and what was there before is still there. Only a plain file is replaced: the
-    name of a disk or a pipe would be lost to all other programs.
-
-    Raises:
-        PathFailed: it can't be made, written or renamed, or something that is no plain file has its name.
-    """
-    try:
-        _check_replaceable(destination)
-        temporary = destination.with_name(f".{destination.name}-{secrets.token_hex(4)}")
-        os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _MODE))
-    except (OSError, ValueError) as error:
-        raise PathFailed.of(HERE, str(destination), error) from error
-    with reported(destination), removed_on_error(temporary):
-        yield temporary
-        temporary.replace(destination)
-    _sync_directory(destination)
-
-
-def sync(path: Path) -> None:
-    """Bring a file that another program wrote to the disk, or a directory's names.
-
-    Raises:
-        OSError: with the kernel's errno.
-    """
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _check_replaceable(destination: Path) -> None:
-    """Refuse a place where something is that is no plain file, or that leads to such a thing."""
-    try:
-        mode = destination.stat().st_mode
-    except FileNotFoundError:
-        return
-    if not stat.S_ISREG(mode):
-        reason = "it is a directory" if stat.S_ISDIR(mode) else "it is no plain file, and can't be replaced by one"
-        raise PathFailed(tree=HERE, path=str(destination), reason=reason)
 
 
 def _data(rope: Rope, base: Parted) -> Iterator[tuple[int, bytes | Part, int]]:
@@ -209,11 +161,3 @@ def _by_hand(source: OpenFile, start: int, target: int, at: int, length: int) ->
 def _check_unchanged(pieces: Sequence[tuple[int, bytes | Part, int]]) -> None:
     for file in {source.file for _, source, _ in pieces if isinstance(source, Part)}:
         file.check_unchanged()
-
-
-def _sync_directory(destination: Path) -> None:
-    """Bring the name to the disk; where that fails, the file is there and may not outlast a power cut."""
-    try:
-        sync(destination.parent)
-    except OSError as error:
-        raise PathFailed.of(HERE, str(destination), error) from error

@@ -15,7 +15,8 @@ from libironic_disk.errors import BootIsoRefused
 from libironic_disk.events import Cancellation
 from libironic_disk.machine import process, scratch
 from libironic_disk.machine.isos.opening import OpenFile
-from libironic_disk.machine.isos.writing import check_room, replacing, sync
+from libironic_disk.machine.isos.writing import check_room
+from libironic_disk.machine.replacing import replacing, sync
 from libironic_disk.pure.iso.changing import IsoEdit
 from libironic_disk.pure.iso.image import IsoImage, read_image
 from libironic_disk.pure.ropes import Base, Rope

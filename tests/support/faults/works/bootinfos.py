@@ -37,6 +37,9 @@ class WriteTry:
 
     def found(self, result: object | None) -> State:
         """Look at the file as whoever has only a JSON parser does, and as this library does."""
+        if result is not None:
+            # What one left that was killed, too, is gone.
+            assert list(self.file.parent.iterdir()) == [self.file]
         (element,) = json.loads(self.file.read_text())["elements"]
         info = bootinfo.read(self.file)
         assert self.file.stat().st_mode & 0o777 == 0o644

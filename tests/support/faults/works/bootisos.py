@@ -73,7 +73,7 @@ class IsoTry:
     whole: Whole
     writes: bool
     left: frozenset[str] = frozenset()
-    """What a process left that was killed: hidden files, of which nobody takes any for the ISO."""
+    """What a process that was killed left for good: directories with parts of the ISO. Files go with the next call."""
 
     def call(self, sink: EventSink, cancel: Cancellation) -> object:
         """Make it."""
@@ -83,7 +83,7 @@ class IsoTry:
         """Look at the file, and at those that it was made from."""
         assert self.sources.digests() == self.before, "a source is another one"
         if result is None:
-            self.left = frozenset(name for name in self._beside() if name.startswith("."))
+            self.left = frozenset(name for name in self._beside() if self.destination.with_name(name).is_dir())
         else:
             assert self._beside() <= self.left, f"left beside the ISO: {self._beside()}"
         is_old = self.destination.read_bytes() == _OLD

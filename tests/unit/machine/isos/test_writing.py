@@ -14,6 +14,7 @@ from libironic_disk.errors import Cancelled, NotEnoughRoom, PathFailed, SourceCh
 from libironic_disk.events import BytesMoved, Cancellation, Event
 from libironic_disk.machine.isos import writing
 from libironic_disk.machine.isos.opening import JoinedFiles, OpenFile
+from libironic_disk.machine.replacing import replacing
 from libironic_disk.pure.ropes import Range, Rope, Zeros
 from libironic_disk.units import MIB
 
@@ -174,7 +175,7 @@ def test_what_cannot_be_removed_is_told_beside_the_error(tmp_path: Path, monkeyp
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     def broken() -> None:
-        with writing.replacing(tmp_path / "target"):
+        with replacing(tmp_path / "target"):
             monkeypatch.setattr(os, "unlink", failing)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
