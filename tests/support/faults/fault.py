@@ -33,6 +33,8 @@ class Put:
     held: Held | None = None
     count: Callable[[object], int]
     """Returns how many places there were, given what the worker returned."""
+    end: Callable[[], None] = lambda: None
+    """Ends it, where it outlives the call; the same call has to do all of its work then."""
 
 
 class Fault(Protocol):

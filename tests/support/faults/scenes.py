@@ -7,13 +7,16 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 
 from libironic_disk.units import MIB
 from tests.support import oracles, wholedisks
 from tests.support.disks import LoopDisk, attach, copied
-from tests.support.faults.work import Scene, State
+from tests.support.faults.work import Of, Scene, State, Try, Work
+
+_medium: ContextVar[Path | None] = ContextVar("medium", default=None)
 
 
 def memory() -> str | None:
@@ -29,6 +32,25 @@ def folder() -> Iterator[Path]:
         yield where
     finally:
         shutil.rmtree(where)
+
+
+def with_a_medium(work: Work) -> Of:
+    """Give the same work on disks that are files in a file system of their own, whose room a fault decides."""
+
+    @contextmanager
+    def begin() -> Iterator[Try]:
+        with folder() as where:
+            oracles.output("mount", "-t", "tmpfs", "-o", "size=100%", "medium", str(where))
+            before = _medium.set(where)
+            try:
+                with work.begin() as attempt:
+                    yield attempt
+            finally:
+                _medium.reset(before)
+                # Lazily: whoever looks at all disks of the machine just now keeps a loop device until he is done.
+                oracles.output("umount", "--lazy", str(where))
+
+    return Of(name=work.name, begin=begin)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,8 +96,9 @@ def old_disk(base: Path, *, sector_size: int = 512, sources: tuple[Path, ...] = 
     with folder() as where:
         temporary = where / "tmp"
         temporary.mkdir()
-        with attach(copied(base, where / "disk.img"), sector_size) as disk:
-            scene = Scene(nodes=(disk.node,), sources=sources, temporary=temporary)
+        medium = _medium.get()
+        with attach(copied(base, (medium or where) / "disk.img"), sector_size) as disk:
+            scene = Scene(nodes=(disk.node,), sources=sources, temporary=temporary, medium=medium)
             yield OldDisk(disk=disk, digest=disk.digest()), scene
 
 
@@ -85,7 +108,8 @@ def old_file(base: Path, *, sector_size: int = 512, sources: tuple[Path, ...] = 
     with folder() as where:
         temporary = where / "tmp"
         temporary.mkdir()
-        file = copied(base, where / "disk.img")
+        medium = _medium.get()
+        file = copied(base, (medium or where) / "disk.img")
         with attach(file, sector_size) as disk:
             digest = disk.digest()
-        yield digest, Scene(files=(file,), sources=sources, temporary=temporary)
+        yield digest, Scene(files=(file,), sources=sources, temporary=temporary, medium=medium)

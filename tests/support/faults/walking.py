@@ -151,6 +151,7 @@ def _tried(work: Work, fault: Fault, step: int) -> str:
         if outcome == "done" and put.count(ended.value) < step:
             # This run had fewer places than the one that counted.
             outcome = "not met"
+        put.end()
         again = worker.run(_call(attempt))
         assert again.error is None, f"made again after {outcome}: {again.trace}"
         assert attempt.found(again.value) is State.NEW, f"made again after {outcome}"

@@ -50,6 +50,8 @@ class Scene:
     """The folder of temporary files, of which nothing is to be left."""
     keeps: frozenset[str] = field(default_factory=frozenset)
     """What may be left in the folder of temporary files."""
+    medium: Path | None = None
+    """Where a file system is mounted that has the disks' files and nothing else."""
 
     def on_disk(self, target: Path) -> bool:
         """Whether a descriptor leads to one of the disks, to a partition of it, or to a file in one of those.
