@@ -34,7 +34,7 @@ demo: venv ## deploy a Debian and boot it in QEMU, then two on one disk, and swi
 
 test: PROFILES += demo test
 test: lint types docs ## lint, types, docs, then the tests as root, those in QEMU beside the others: a boot of each kind
-	tools/test-both-halves $(PYTEST)
+	tools/test-in-parts $(PYTEST)
 
 lint: venv ## ruff: rules and format
 	$(BIN)/ruff check .
