@@ -5,9 +5,11 @@ from __future__ import annotations
 import gc
 import http.client
 import os
+import socket
+import struct
 import threading
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from wsgiref.util import setup_testing_defaults
 from wsgiref.validate import validator
@@ -19,6 +21,7 @@ from libironic_disk.boot.readables import ReadableFile
 from libironic_disk.boot.serving import ServedMedia
 from libironic_disk.errors import InvalidParameterValue, SourceChanged, SourceFailed
 from tests.support import oracles
+from tests.support.udevd import until
 
 DATA = os.urandom(700_000)
 
@@ -194,20 +197,47 @@ def called(media: ServedMedia, name: str) -> Iterator[bytes]:
     yield from media(environ, lambda status, headers, error=None: lambda data: None)
 
 
-def test_files_are_open_once_for_all_names_and_closed_with_the_last(file: Path) -> None:
-    def links() -> int:
-        folder = Path("/proc/self/fd")
-        return [entry.readlink() for entry in folder.iterdir() if entry.is_symlink()].count(file)
+def test_machines_that_vanish_in_the_middle_of_an_answer_leave_nothing(file: Path) -> None:
+    with file.open("r+b") as opened:
+        opened.truncate(50_000_000)
+    with mediaserver.running() as (url, listening):
+        media = ServedMedia(url)
+        listening.set_app(media)
+        host, port = url.removeprefix("http://").split(":")
+        before = threading.active_count()
+        media.publish("a.iso", file)
+        for _ in range(30):
+            with socket.create_connection((host, int(port)), timeout=10) as machine:
+                machine.sendall(b"GET /a.iso HTTP/1.1\r\nHost: controller\r\n\r\n")
+                assert machine.recv(10)
+                # Switched off, it doesn't say good-bye: the other end gets a reset.
+                machine.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        whole = oracles.output_of_bytes("curl", "--silent", "--fail", "--range", "0-699999", f"{url}/a.iso")
+        assert whole == DATA
+        media.withdraw("a.iso")
+        assert until(lambda: threading.active_count() == before, within=20)
+        assert until(lambda: links_to(file) == 0, within=20)
 
+
+def links_to(file: Path) -> int:
+    found = 0
+    for entry in Path("/proc/self/fd").iterdir():
+        # A server's thread may close it meanwhile.
+        with suppress(FileNotFoundError):
+            found += entry.readlink() == file
+    return found
+
+
+def test_files_are_open_once_for_all_names_and_closed_with_the_last(file: Path) -> None:
     media = ServedMedia("http://192.0.2.1")
     for number in range(50):
         media.publish(f"{number}.iso", file)
-    assert links() == 1
+    assert links_to(file) == 1
     for number in range(49):
         media.withdraw(f"{number}.iso")
-    assert links() == 1
+    assert links_to(file) == 1
     media.withdraw("49.iso")
-    assert links() == 0
+    assert links_to(file) == 0
 
 
 def test_a_write_during_the_reading_is_noticed(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
