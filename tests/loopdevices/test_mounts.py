@@ -249,3 +249,22 @@ def test_one_of_the_devices_of_a_btrfs_is_not_mounted(tmp_path: Path) -> None:
             with pytest.raises(DeviceFailed, match="its btrfs is on 2 devices"), mounted(node, FileSystem.BTRFS):
                 pass
             exclusive(node)
+
+
+@pytest.mark.parametrize("ahead", ["5 hours", "9 years"])
+def test_an_image_from_a_machine_whose_clock_is_ahead_grows(tmp_path: Path, ahead: str) -> None:
+    """A battery is flat, or a clock runs in local time: e2fsck finds times to come, and resize2fs compares them."""
+    image = tmp_path / "image"
+    make(image, FileSystem.EXT4)
+    then = subprocess.run(
+        ["date", "-u", "-d", f"+{ahead}", "+%Y%m%d%H%M%S"], check=True, capture_output=True, text=True
+    )
+    for field in ("mtime", "wtime", "lastcheck"):
+        request = f"set_super_value {field} {then.stdout.strip()}"
+        subprocess.run(["debugfs", "-w", "-R", request, image], check=True, capture_output=True)
+    os.truncate(image, 192 * MIB)
+    with loop.attached(str(image), sector_size=512) as node:
+        growing.grow(node, FileSystem.EXT4)
+        with mounted(node, FileSystem.EXT4) as root:
+            found = os.fstatvfs(root)
+            assert found.f_blocks * found.f_frsize > 150 * MIB

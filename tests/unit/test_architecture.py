@@ -237,6 +237,14 @@ def test_programs_are_run_by_one_module_alone() -> None:
     assert {name for name in modules() if methods_called(name) & spawning} == set()
 
 
+def test_nobody_asks_what_time_it_is() -> None:
+    """Deadlines are of the clock that only goes on: the other one jumps, and is of 1970 where a battery is flat."""
+    clocks = {"time", "time_ns", "localtime", "gmtime", "ctime", "asctime", "strftime", "now", "utcnow", "today"}
+    asking = {name for name in modules() if (methods_called(name) | functions_called(name)) & clocks}
+    assert asking == set()
+    assert any("monotonic" in methods_called(name) for name in modules())
+
+
 def test_no_file_is_too_long_to_be_read() -> None:
     lengths = {name: len(path.read_text().splitlines()) for name, path in modules().items()}
     assert {name: length for name, length in lengths.items() if length > LONGER.get(name, MOST_LINES)} == {}
