@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from lab import built, cache_directory, debpackages
+from lab import built, cache_directory, debpackages, hotplug
 from lab.initramfs import with_busybox
 from lab.qemu import Machine, processor, started, uefi
 
@@ -42,7 +42,10 @@ _PROGRAMS = ("busybox-static", "kpartx", "mdadm")
 # What the initial RAM disk needs to reach the host's root.
 _EARLY_MODULES = ("virtio_pci", "9pnet_virtio", "9p", "overlay")
 # The rest is what nobody asks for by itself: file systems and device mapper's targets the kernel loads on demand.
-_MODULES = ("loop", "nvme", "virtio_blk", "sdhci_pci", "mmc_block", "efivarfs", "dm_mod", "virtio_rng")
+_MODULES = (
+    *("loop", "nvme", "virtio_blk", "virtio_scsi", "sd_mod", "sdhci_pci", "mmc_block"),
+    *("efivarfs", "dm_mod", "virtio_rng", "virtio_console"),
+)
 # norandmaps: code is translated anew for each address that it lies at; so a program starts three times faster.
 # Timeouts of a day: Linux takes an NVMe disk away for good whose command takes 30 seconds, and then the controller's
 # reset 60; on a host that has other work they do. virtio has no such limit, and SCSI and SD cards are tried again.
@@ -126,6 +129,7 @@ def running(
     *,
     files: Mapping[str, str] | None = None,
     disks: Sequence[Disk] = DISKS,
+    has_bays: bool = False,
     memory_mib: int = 3072,
     log: Log = print,
 ) -> Iterator[RunningMachine]:
@@ -136,6 +140,7 @@ def running(
             turns itself off.
         files: what the shared folder is to have from the beginning, names and texts.
         disks: the machine's disks; those that are no files of the caller's are gone when the ``with`` ends.
+        has_bays: disks can be plugged into it from within (lab/hotplug.py).
         memory_mib: the machine's memory, which all that it writes has to fit in.
         log: is told of what takes long.
     """
@@ -157,6 +162,8 @@ def running(
                 f"if=none,id=disk{number},format=raw,cache=unsafe,file={made[disk.serial]}",
                 *disk.arguments.format(drive=f"disk{number}").split(),
             ]
+        if has_bays:
+            arguments += stack.enter_context(hotplug.bays(folder, system.share))
         yield RunningMachine(console=stack.enter_context(started(arguments)), share=system.share, disks=made)
 
 

@@ -222,7 +222,7 @@ class Outside:
             *dict.fromkeys(name.partition("::")[0] for name in names),
         ]
         files = {_TESTS: "\n".join(names), _RESULTS: ""}
-        return Run(tests[0].config, self._stack.enter_context(running(argv, files=files)), limit)
+        return Run(tests[0].config, self._stack.enter_context(running(argv, files=files, has_bays=True)), limit)
 
 
 def _is_skip(report: pytest.TestReport) -> bool:

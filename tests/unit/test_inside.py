@@ -24,7 +24,7 @@ inside.kernellog.PATH = Path(__file__).with_name("kmsg")
 
 
 @contextmanager
-def running(argv, *, files):
+def running(argv, *, files, has_bays):
     with tempfile.TemporaryDirectory() as share:
         for name, text in files.items():
             Path(share, name).write_text(text)
