@@ -20,7 +20,8 @@ from lab import hotplug
 from tests.conftest import Bench
 from tests.machines.inside.conftest import Told
 from tests.support import faultydisk_walks, qemudisks
-from tests.support.faultydisk_walks import Deployment, at_event, deployed, deployments, old_disk, row
+from tests.support.faults.walking import Row
+from tests.support.faultydisk_walks import Deployment, at_event, deployed, deployments, old_disk
 from tests.support.qemudisks import Fault, Kind, Operation, QemuDisk
 
 pytestmark = [pytest.mark.inside, pytest.mark.timeout(300)]
@@ -127,7 +128,7 @@ def test_an_operation_of_the_disk_fails(
         places = disk.done().tried[walk.operation] - before
         disk.fill(old)
     assert set(outcomes) != {"not met"}
-    told(row(work.name, walk.fault, places, outcomes))
+    told(Row.of(work.name, walk.fault, places, outcomes))
 
 
 @pytest.mark.parametrize("steps", STEPS)
@@ -159,7 +160,7 @@ def test_the_disk_is_taken_out(
         assert ended.error is not None
         outcomes[ended.outcome] += 1
         disk.fill(old)
-    told(row(work.name, f"the {kind} disk is taken out", MOST_EVENTS, outcomes))
+    told(Row.of(work.name, f"the {kind} disk is taken out", MOST_EVENTS, outcomes))
 
 
 @pytest.mark.parametrize("steps", STEPS)
@@ -175,4 +176,4 @@ def test_a_server_of_the_disk_takes_no_more_writes(
         assert ended.error is not None
         outcomes[ended.outcome] += 1
         disk.fill(old)
-    told(row(work.name, "EIO of all writes from an event on, nbdkit under virtio", MOST_EVENTS, outcomes))
+    told(Row.of(work.name, "EIO of all writes from an event on, nbdkit under virtio", MOST_EVENTS, outcomes))
