@@ -215,6 +215,8 @@ LATE_FILES = (
     RecipeFile(path="etc/hostname", text="debian\n"),
     RecipeFile(path="etc/machine-id"),  # empty: a new one at each boot, and no questions at the first
     RecipeFile(path="etc/resolv.conf"),
+    # Emulated beside two others on as many processors, a disk has come up after more than systemd's own 90 seconds.
+    RecipeFile(path="etc/systemd/system.conf.d/patience.conf", text="[Manager]\nDefaultDeviceTimeoutSec=600\n"),
     RecipeFile(path="etc/systemd/system/deploy-report.service", text=REPORT_UNIT),
     RecipeFile(
         path="etc/systemd/system/multi-user.target.wants/deploy-report.service",

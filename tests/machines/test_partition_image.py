@@ -58,7 +58,7 @@ def test_a_partition_image_boots(
     )
     assert result.root_uuid == debian.root_uuid
     with booted(disk, firmware=firmware, sector_size=sector_size) as machine:
-        said = machine.wait_for("DEPLOY-REPORT done", timeout=300)
+        said = machine.wait_for("DEPLOY-REPORT done", timeout=600)
     report = parse_deploy_report(said)
     assert report is not None
     root, swap, ephemeral = (result.partition(role) for role in (Role.ROOT, Role.SWAP, Role.EPHEMERAL))

@@ -76,7 +76,7 @@ def test_each_system_boots(
             switching.set_default(node, name, expect="debian-12")
         entries = switching.list_entries(node)
     with booted(disk, firmware=firmware) as machine:
-        said = machine.wait_for("DEPLOY-REPORT done", timeout=300)
+        said = machine.wait_for("DEPLOY-REPORT done", timeout=600)
     report = parse_deploy_report(said)
     assert report is not None
     assert report.firmware == firmware
@@ -96,7 +96,7 @@ def test_secure_boot_starts_what_is_signed_and_grub_still_counts(
     with partition(disk, "multiboot") as node:
         switching.boot_once(node, "debian-13")
     with booted(disk, firmware=Firmware.UEFI, secure_boot=True, keep=True) as machine:
-        said = machine.wait_for("DEPLOY-REPORT done", timeout=300)
+        said = machine.wait_for("DEPLOY-REPORT done", timeout=600)
     report = parse_deploy_report(said)
     assert report is not None
     assert report.root_uuid == images["debian-13"].root_uuid

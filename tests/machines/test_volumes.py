@@ -67,7 +67,7 @@ def test_a_root_on_a_volume_boots(
         more += ["-drive", f"if=none,id={other},file={disks[other]},format=raw,snapshot=on"]
         more += ["-device", f"virtio-blk-pci,drive={other}"]
     with booted(disks[first], firmware=firmware, more=tuple(more)) as machine:
-        said = machine.wait_for("DEPLOY-REPORT done", timeout=300)
+        said = machine.wait_for("DEPLOY-REPORT done", timeout=600)
     report = parse_deploy_report(said)
     assert report is not None
     assert report.firmware == firmware
@@ -82,7 +82,7 @@ def test_one_of_several_roots_on_a_volume_boots(
 ) -> None:
     """Bareon could find no such root: it loaded no module for LVM (research/bareon.md, 4.17 and 4.23)."""
     with booted(disks[SEVERAL], firmware=firmware) as machine:
-        said = machine.wait_for("DEPLOY-REPORT done", timeout=300)
+        said = machine.wait_for("DEPLOY-REPORT done", timeout=600)
     report = parse_deploy_report(said)
     assert report is not None
     assert report.root_uuid == debian.root_uuid

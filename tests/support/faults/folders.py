@@ -15,7 +15,7 @@ from tests.support.faults.systemcalls import FLUSHES, OPENS, PLACES, READS, WRIT
 from tests.support.faults.work import Scene
 from tests.support.faults.worker import Work
 
-_NEW_DESCRIPTORS = frozenset({*OPENS, "socket"})
+_NEW_DESCRIPTORS = frozenset({*OPENS, "socket", "memfd_create"})
 _MOST = 20
 """How many descriptors a call has, or a few more."""
 

@@ -10,6 +10,7 @@ from tests.support.faults.programs import Ill, ProgramFault
 from tests.support.faults.systemcalls import (
     FLUSHES,
     LOCKS,
+    MEMORY_FILES,
     MOUNTS,
     OPENS,
     PLACES,
@@ -62,6 +63,9 @@ MACHINE_FAULTS: tuple[Fault, ...] = (
         for effect in (Effect.ENOMEM, Effect.EIO)
     ),
     SystemCallFault(name="ENOLCK of a lock", calls=LOCKS, where=anywhere, effect=Effect.ENOLCK, bounded=True),
+    SystemCallFault(
+        name="ENOMEM of a file in memory", calls=MEMORY_FILES, where=anywhere, effect=Effect.ENOMEM, bounded=True
+    ),
 )
 """What the kernel answers for want of descriptors or memory."""
 

@@ -53,6 +53,7 @@ NUMBERS: Final = {
     "copy_file_range": 326,
     "preadv2": 327,
     "pwritev2": 328,
+    "memfd_create": 319,
     "execve": 59,
     "socket": 41,
     "mount": 165,
@@ -64,7 +65,7 @@ NUMBERS: Final = {
 }
 """The calls that can be listened to, by their numbers on x86_64 (arch/x86/entry/syscalls/syscall_64.tbl)."""
 
-_NAMELESS: Final = frozenset({"socket"})
+_NAMELESS: Final = frozenset({"socket", "memfd_create"})
 _NAMES: Final = {number: name for name, number in NUMBERS.items()}
 _SECCOMP: Final = 317
 _SET_MODE_FILTER: Final = 1

@@ -26,6 +26,7 @@ PLACES = frozenset(
 )
 OPENS = frozenset({"openat", "openat2"})
 MOUNTS = frozenset({"fsopen", "fsconfig", "fsmount", "mount"})
+MEMORY_FILES = frozenset({"memfd_create"})
 LOCKS = frozenset({"flock"})
 
 
