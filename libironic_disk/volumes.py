@@ -13,7 +13,6 @@ request is never touched.
 
 from __future__ import annotations
 
-import os
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -33,10 +32,10 @@ from libironic_disk.errors import (
 )
 from libironic_disk.events import Cancellation, EventSink, Phase, ignore, phase
 from libironic_disk.machine import process
-from libironic_disk.machine.disks import claims, committing, observing, sysfs
+from libironic_disk.machine.disks import claims, observing, partition_nodes, sysfs
 from libironic_disk.machine.disks.holding import HeldDisk, held
 from libironic_disk.machine.disks.hostlock import host_lock
-from libironic_disk.machine.disks.staging import StagedDisk, check_writable, filling
+from libironic_disk.machine.disks.staging import StagedDisk, check_writable, disarm, filling
 from libironic_disk.machine.disks.sysfs import BlockNode
 from libironic_disk.machine.volumes import finding, making, stacking
 from libironic_disk.partitioner import LOCK_TIMEOUT
@@ -286,13 +285,21 @@ def _locked(plan: Plan, lock_timeout: float, lock_path: Path | None, cancel: Can
 
 
 def _take_apart(wanted: StoragePlan, disks: Sequence[HeldDisk], sink: EventSink) -> None:
-    """Stop what the plan says, and prove that nobody else uses the disks."""
+    """Stop what the plan says, and prove that nobody else uses the disks, none of which starts anything any more."""
+    if wanted.is_empty:
+        return
+    if not wanted.stops:
+        for disk in disks:
+            claims.check_unused(disk.block)
+        if len(disks) > 1:
+            # Before the first write, as a partition that stays open is found here.
+            partition_nodes.remove_all_of([(disk.fd, disk.block) for disk in disks])
+            disarm(disks)
+            for disk in disks:
+                disk.progress.state = DiskState.UNBOOTABLE
+        return
     making.check_idle(wanted.stops, wanted.name)
-    for disk in disks if wanted.stops else ():
-        disk.progress.state = DiskState.UNKNOWN
-        # The table can't go yet, but from here on nothing may start a system whose root is erased.
-        size = os.lseek(disk.fd, 0, os.SEEK_END)
-        committing.disarm(disk.fd, disk.node, size=size, sector_size=disk.sector_size)
+    disarm(disks)
     for holder in wanted.stops:
         with phase(sink, Phase.WIPE, str(holder)):
             try:
@@ -302,9 +309,8 @@ def _take_apart(wanted: StoragePlan, disks: Sequence[HeldDisk], sink: EventSink)
                     error, f"{holder} was being taken apart: the disks have their old tables, and boot nothing"
                 )
                 raise
-    if not wanted.is_empty:
-        for disk in disks:
-            claims.check_unused(disk.block)
+    for disk in disks:
+        claims.check_unused(disk.block)
 
 
 def _check(wanted: StoragePlan, disks: Sequence[tuple[Plan, HeldDisk]], cancel: Cancellation) -> None:

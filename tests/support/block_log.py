@@ -9,11 +9,12 @@ from __future__ import annotations
 import os
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from libironic_disk.pure.ranges import ByteRange
 from tests.support import dm_log
 from tests.support.disks import attach
 from tests.support.write_log import WriteLog
@@ -24,7 +25,10 @@ _PATIENCE = 20.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoggedDisk:
-    """The loop device, the file in which its bytes are, and the log."""
+    """The loop device, the file in which its bytes are, and the log.
+
+    Of several disks of one file the log is one as well: all that was written, in one order.
+    """
 
     node: str
     file: Path
@@ -48,6 +52,13 @@ class LoggedDisk:
 @contextmanager
 def logged(file: Path, sector_size: int = 512) -> Iterator[LoggedDisk]:
     """Attach a file as a disk, and note beside it what happens to it."""
+    with logged_disks(file, [ByteRange(0, file.stat().st_size)], sector_size) as (disk,):
+        yield disk
+
+
+@contextmanager
+def logged_disks(file: Path, places: Sequence[ByteRange], sector_size: int = 512) -> Iterator[tuple[LoggedDisk, ...]]:
+    """Attach parts of a file as disks, and note beside it what happens to them; a flush of one is one of all."""
     log, door = file.with_suffix(".log"), file.with_suffix(".door")
     with ExitStack() as releases:
         for path in (log, door):
@@ -56,8 +67,8 @@ def logged(file: Path, sector_size: int = 512) -> Iterator[LoggedDisk]:
         # Holes until they are written.
         os.truncate(log, _ROOM)
         releases.enter_context(_exported(file, log, door))
-        disk = releases.enter_context(attach(door, sector_size))
-        yield LoggedDisk(node=disk.node, file=file, log=log, sector_size=sector_size)
+        disks = [releases.enter_context(attach(door, sector_size, place=(place.start, place.size))) for place in places]
+        yield tuple(LoggedDisk(node=disk.node, file=file, log=log, sector_size=sector_size) for disk in disks)
 
 
 @contextmanager

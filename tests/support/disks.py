@@ -59,9 +59,13 @@ def looped(file: Path | str, *options: str) -> Iterator[str]:
 
 
 @contextmanager
-def attach(file: Path, sector_size: int, *, read_only: bool = False) -> Iterator[LoopDisk]:
-    """Attach a file to a free loop device; detach it, and its partitions' nodes, afterwards."""
+def attach(
+    file: Path, sector_size: int, *, read_only: bool = False, place: tuple[int, int] | None = None
+) -> Iterator[LoopDisk]:
+    """Attach a file, or a place in it (start and size), to a free loop device; detach it and its partitions' nodes."""
     options = ["--read-only"] if read_only else []
+    if place is not None:
+        options += [f"--offset={place[0]}", f"--sizelimit={place[1]}"]
     with looped(file, "--partscan", "--sector-size", str(sector_size), *options) as node:
         yield LoopDisk(node=node, file=file, sector_size=sector_size)
 

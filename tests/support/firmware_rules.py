@@ -105,5 +105,4 @@ def esps(disk: Path) -> list[ByteRange]:
 
 def _ends(moment: Moment) -> bytes:
     """Return a digest of that by which a table is found."""
-    size = moment.path.stat().st_size
-    return hashlib.sha256(moment.read(0, MIB) + moment.read(size - MIB, MIB)).digest()
+    return hashlib.sha256(moment.read(0, MIB) + moment.read(moment.size - MIB, MIB)).digest()

@@ -22,22 +22,44 @@ from tests.support.write_log import Change, WriteLog
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Moment:
-    """A disk at one moment: ``name`` says which for whoever has to look at it again."""
+    """A disk at one moment: ``name`` says which for whoever has to look at it again.
+
+    Args:
+        name: of the moment.
+        path: the file that has the disk.
+        fd: that file, open.
+        is_last: whether nothing is missing any more.
+        place: where in the file the disk is; None where it is all of it.
+    """
 
     name: str
     path: Path
     fd: int
     is_last: bool = False
+    place: ByteRange | None = None
+
+    @property
+    def size(self) -> int:
+        """How many bytes the disk has."""
+        return os.fstat(self.fd).st_size if self.place is None else self.place.size
+
+    def part(self, place: ByteRange) -> Moment:
+        """Return one of several disks that are in one file."""
+        return replace(self, place=place)
 
     def read(self, start: int, size: int) -> bytes:
         """Return bytes of it."""
-        return os.pread(self.fd, size, start)
+        return os.pread(self.fd, size, self._start + start)
+
+    @property
+    def _start(self) -> int:
+        return 0 if self.place is None else self.place.start
 
     def equals(self, other: Path, spans: Sequence[ByteRange]) -> bool:
-        """Whether it has the same bytes as another disk in some places."""
+        """Whether it has the same bytes as another disk in some places, which lies in its file as this one does."""
         with other.open("rb", buffering=0) as file:
             return all(
-                os.pread(self.fd, size, at) == os.pread(file.fileno(), size, at)
+                os.pread(self.fd, size, self._start + at) == os.pread(file.fileno(), size, self._start + at)
                 for span in spans
                 for at in range(span.start, span.end, MIB)
                 for size in (min(MIB, span.end - at),)

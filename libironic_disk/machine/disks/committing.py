@@ -12,6 +12,7 @@ Each step ends with a flush, because a disk may write in any order what lies bet
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from libironic_disk.errors import DeviceFailed
 from libironic_disk.machine.disks import disk_io
@@ -27,6 +28,10 @@ from libironic_disk.pure.tables.bootrecord import NO_SYSTEM, is_marked, with_boo
 from libironic_disk.pure.tables.model import Extent
 from libironic_disk.pure.tables.reading import read_table
 from libironic_disk.pure.wholedisks.roots import is_esp
+from libironic_disk.units import KIB
+
+_ISO_DESCRIPTOR: Final = 32 * KIB
+_ISO_MAGIC: Final = b"CD001"
 
 
 def withhold(fd: int, device: str, plan: Plan) -> None:
@@ -50,17 +55,20 @@ def withhold(fd: int, device: str, plan: Plan) -> None:
 def disarm(fd: int, device: str, *, size: int, sector_size: int) -> None:
     """Take away what a firmware starts from a disk whose old table stays for now: boot code, and ESPs' first sectors.
 
-    For a disk that isn't wiped yet since something runs upon it, of which the first is about to be erased.
+    For a disk that isn't wiped yet, since something runs upon it or another one comes first, of which what it starts is
+    about to be erased.
 
     Raises:
         DeviceFailed: it couldn't be read or written.
     """
     read = disk_io.reader(fd, device)
     table = read_table(read, device=device, disk_size=size, sector_size=sector_size)
-    esps = [part for part in table.partitions if is_esp(table, part)] if table is not None else []
+    esps = [part.start for part in table.partitions if is_esp(table, part)] if table is not None else []
     # Without the mark there is no boot code, and the sector may be somebody else's, as of an md superblock.
     code = [Extent(0, NO_SYSTEM)] if is_marked(read(0, sector_size)) else []
-    disk_io.write(fd, device, [*code, *(Extent(part.start, bytes(sector_size)) for part in esps)])
+    # UEFI starts an ISO image that has no table, too, by what is at 32 KiB (ECMA-119, section 8).
+    iso = [_ISO_DESCRIPTOR] if read(_ISO_DESCRIPTOR + 1, len(_ISO_MAGIC)) == _ISO_MAGIC else []
+    disk_io.write(fd, device, [*code, *(Extent(start, bytes(sector_size)) for start in (*esps, *iso))])
     disk_io.flush(fd, device)
 
 

@@ -114,12 +114,34 @@ def remove_all(fd: int, disk: BlockNode) -> None:
                 _remove(fd, disk.node, part.number, deadline)
             gone.append(part)
     except BaseException as error:
-        for part in gone:
-            try:
-                add(fd, disk, part.number, ByteRange(part.start, part.start + part.size))
-            except DiskError as second:
-                add_aftermath(error, str(second))
+        _tell_again(fd, disk, gone, error)
         raise
+
+
+def remove_all_of(disks: Iterable[tuple[int, BlockNode]]) -> None:
+    """Make the kernel forget every partition of several disks, or none of them.
+
+    Raises:
+        DeviceBusy, DeviceFailed, ToolMissing, ProgramTimedOut: as :func:`remove_all`; all are told again.
+    """
+    gone: list[tuple[int, BlockNode, Sequence[KernelPartition]]] = []
+    try:
+        for fd, disk in disks:
+            known = sysfs.partitions(disk)
+            remove_all(fd, disk)
+            gone.append((fd, disk, known))
+    except BaseException as error:
+        for fd, disk, parts in gone:
+            _tell_again(fd, disk, parts, error)
+        raise
+
+
+def _tell_again(fd: int, disk: BlockNode, gone: Iterable[KernelPartition], error: BaseException) -> None:
+    for part in gone:
+        try:
+            add(fd, disk, part.number, ByteRange(part.start, part.start + part.size))
+        except DiskError as second:
+            add_aftermath(error, str(second))
 
 
 def _remove_mapping(disk: BlockNode, part: KernelPartition) -> None:

@@ -10,13 +10,14 @@ partition that isn't kept.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from libironic_disk.errors import DeviceFailed, DiskState
+from libironic_disk.errors import DeviceFailed, DiskError, DiskState, add_aftermath
 from libironic_disk.events import Cancellation, EventSink, Phase, phase
 from libironic_disk.machine.disks import committing, libparted, partition_nodes, sysfs, wiping
 from libironic_disk.machine.disks.holding import HeldDisk, held
@@ -142,6 +143,23 @@ def filling(plan: Plan, disk: HeldDisk, *, sink: EventSink, cancel: Cancellation
 
         with partition_nodes.kept(disk.block, nodes.values()):
             yield StagedDisk(plan=plan, node=disk.node, nodes=nodes, _finish=finish, _progress=progress)
+
+
+def disarm(disks: Sequence[HeldDisk]) -> None:
+    """Take away what starts each of some disks, and no more: a system that one of them starts may have volumes on all.
+
+    Raises:
+        DeviceFailed: one couldn't be read or written.
+    """
+    for disk in disks:
+        disk.progress.state = DiskState.UNKNOWN
+    try:
+        for disk in disks:
+            size = os.lseek(disk.fd, 0, os.SEEK_END)
+            committing.disarm(disk.fd, disk.node, size=size, sector_size=disk.sector_size)
+    except DiskError as error:
+        add_aftermath(error, "the disks have their old tables, and some of them boot nothing any more")
+        raise
 
 
 def _told(disk: HeldDisk, plan: Plan) -> dict[int, str]:
