@@ -17,11 +17,23 @@ Tell = Callable[[str, Run, Counter[str]], None]
 _EVERY = 12
 
 
+def cuts(config: pytest.Config) -> int:
+    """Return how often what lies between two flushes is torn."""
+    steps = str(config.getoption("--fault-steps"))
+    return _EVERY if steps == "every" else min(int(steps), _EVERY)
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Give a test more time where it is to make more cuts."""
+    usual = item.get_closest_marker("timeout")
+    if usual is not None:
+        item.add_marker(pytest.mark.timeout(usual.args[0] * cuts(item.config)), append=False)
+
+
 @pytest.fixture
 def torn(request: pytest.FixtureRequest) -> int:
     """How often what lies between two flushes is torn; the moments between two writes are tried all the same."""
-    steps = str(request.config.getoption("--fault-steps"))
-    return _EVERY if steps == "every" else min(int(steps), _EVERY)
+    return cuts(request.config)
 
 
 @pytest.fixture
