@@ -10,6 +10,8 @@ import pytest
 
 from lab.systemdisk import FILES
 from libironic_disk import deploy
+from libironic_disk.errors import Cancelled, DiskState
+from libironic_disk.events import Cancellation, Event, Phase, PhaseStarted
 from libironic_disk.pure.boot.grubembed import BOOT_CODE_SIZE
 from libironic_disk.pure.ranges import ByteRange, without
 from libironic_disk.pure.report import DeployResult
@@ -65,8 +67,10 @@ def make_image(folder: Path, name: str) -> Path:
     return raw
 
 
-def deployed(kind: Kind, node: str, image: Path, *, preserve: bool = False) -> DeployResult:
-    """Deploy with all partitions that there are."""
+def deployed(
+    kind: Kind, node: str, image: Path, *, preserve: bool = False, ends_in: Phase | None = None
+) -> DeployResult:
+    """Deploy with all partitions that there are, as far as a phase."""
     request = DeployRequest(
         device=node,
         image=image,
@@ -79,19 +83,35 @@ def deployed(kind: Kind, node: str, image: Path, *, preserve: bool = False) -> D
         config_drive=DRIVE,
         preserve_ephemeral=preserve,
     )
-    return deploy.deploy(request)
+    cancel = Cancellation()
+
+    def stop(event: Event) -> None:
+        if isinstance(event, PhaseStarted) and event.phase is ends_in:
+            cancel.cancel()
+
+    return deploy.deploy(request, sink=stop, cancel=cancel)
 
 
-def scene(bench: Bench, folder: Path, kind: Kind, *, preserve: bool = False) -> Scene:
-    """Deploy twice, and look at the second time."""
+def scene(bench: Bench, folder: Path, kind: Kind, *, preserve: bool = False, ends_in: Phase | None = None) -> Scene:
+    """Deploy twice, and look at the second time; that one may end with an error."""
     old, new = make_image(folder, "old"), make_image(folder, "new")
+    first: list[DeployResult] = []
+
+    def ended(node: str) -> DeployResult:
+        if ends_in is None:
+            return deployed(kind, node, new, preserve=preserve)
+        with pytest.raises(Cancelled) as cancelled:
+            deployed(kind, node, new, preserve=preserve, ends_in=ends_in)
+        assert cancelled.value.disk is DiskState.UNBOOTABLE
+        # The partitions would be the same ones.
+        return first[0]
+
+    def begun(node: str) -> DeployResult:
+        first.append(deployed(kind, node, old))
+        return first[0]
+
     return deployed_twice(
-        bench,
-        size=SIZE,
-        sector_size=kind.sector_size,
-        firmwares=frozenset({kind.firmware}),
-        old=lambda node: deployed(kind, node, old),
-        new=lambda node: deployed(kind, node, new, preserve=preserve),
+        bench, size=SIZE, sector_size=kind.sector_size, firmwares=frozenset({kind.firmware}), old=begun, new=ended
     )
 
 
@@ -135,3 +155,34 @@ def test_a_kept_partition_and_its_entry_are_there_at_each_moment(
         assert moment.equals(done.run.before, kept), moment.name
     assert_each(seen)
     tell(f"deploy beside a kept volume, {kind}", done.run, seen)
+
+
+UEFI = Kind(firmware=Firmware.UEFI, table=TableKind.GPT)
+BIOS = Kind(firmware=Firmware.BIOS, table=TableKind.MBR)
+
+
+@pytest.mark.parametrize(
+    ("kind", "preserve"),
+    [
+        pytest.param(UEFI, True, id="uefi-kept"),
+        pytest.param(BIOS, True, id="bios-kept", marks=pytest.mark.walk),
+        pytest.param(UEFI, False, id="uefi", marks=pytest.mark.walk),
+        pytest.param(BIOS, False, id="bios", marks=pytest.mark.walk),
+    ],
+)
+def test_a_deployment_that_is_cancelled_leaves_the_old_system_or_nothing(
+    bench: Bench, tmp_path: Path, torn: int, tell: Tell, kind: Kind, preserve: bool
+) -> None:
+    done = scene(bench, tmp_path, kind, preserve=preserve, ends_in=Phase.BOOT_LOADER)
+    kept = kept_and_table(done, kind) if preserve else ()
+    seen: Counter[str] = Counter()
+    for moment in done.run.moments(done.place, seed=32, torn=torn):
+        boots = done.boots(moment)
+        seen[boots] += 1
+        wanted = wholedisks.EVERYBODY if preserve or boots is not Boots.NOTHING else set()
+        assert done.view.opinions(moment) == wanted, moment.name
+        assert moment.equals(done.run.before, kept), moment.name
+    assert seen[Boots.OLD] >= 1
+    assert seen[Boots.NEW] == 0
+    assert seen[Boots.NOTHING] > 30
+    tell(f"deploy {'beside a kept volume' if preserve else 'over a system'} and cancel, {kind}", done.run, seen)
