@@ -9,14 +9,19 @@ from __future__ import annotations
 
 import os
 import random
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import pytest
+
 from libironic_disk.pure.ranges import ByteRange, merged, without
 from libironic_disk.units import MIB
 from tests.support.disks import copied
+from tests.support.faults import table
+from tests.support.faults.walking import Row
 from tests.support.write_log import Change, WriteLog
 
 
@@ -159,6 +164,21 @@ class Run:
 def write(fd: int, change: Change) -> None:
     """Write a change into a file."""
     os.pwrite(fd, change.content, change.offset)
+
+
+def tell_power_cuts(config: pytest.Config, work: str, run: Run, outcomes: Counter[str]) -> None:
+    """Put what was seen into the table of faults, where the options name one; the steps are the writes to the disk."""
+    file = config.getoption("--fault-table")
+    if file is None:
+        return
+    row = Row(
+        work=work,
+        fault="power cut",
+        steps=len(run.log.changes),
+        tried=outcomes.total(),
+        outcomes=tuple((str(name), count) for name, count in sorted(outcomes.items())),
+    )
+    table.record(Path(str(file)), row)
 
 
 def outside(size: int, *spans: ByteRange) -> tuple[ByteRange, ...]:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
+from functools import partial
 
 import pytest
 
-from tests.support.faults import table
-from tests.support.faults.walking import Row
-from tests.support.power_cuts import Run
+from tests.support.power_cuts import Run, tell_power_cuts
 
 Tell = Callable[[str, Run, Counter[str]], None]
 
@@ -39,18 +37,4 @@ def torn(request: pytest.FixtureRequest) -> int:
 @pytest.fixture
 def tell(request: pytest.FixtureRequest) -> Tell:
     """Put what was seen into the table of faults, where there is one; the steps are the writes to the disk."""
-    file = request.config.getoption("--fault-table")
-
-    def told(work: str, run: Run, outcomes: Counter[str]) -> None:
-        if file is None:
-            return
-        row = Row(
-            work=work,
-            fault="power cut",
-            steps=len(run.log.changes),
-            tried=outcomes.total(),
-            outcomes=tuple((str(name), count) for name, count in sorted(outcomes.items())),
-        )
-        table.record(Path(str(file)), row)
-
-    return told
+    return partial(tell_power_cuts, request.config)
