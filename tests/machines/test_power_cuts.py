@@ -90,6 +90,6 @@ def test_a_machine_boots_the_old_system_its_next_device_or_the_new_one(
         file.truncate(1440 * KIB)
     second = ("-drive", f"if=floppy,file={other},format=raw,snapshot=on")
     with booted(disk, firmware=firmware, more=second) as machine:
-        assert SAYS[outcome] in machine.wait_for(SAYS[outcome], timeout=120)
+        assert SAYS[outcome] in machine.wait_for(SAYS[outcome], timeout=300)
     work = f"a machine boots that was being deployed beside a kept volume, {firmware}, {cut}"
     tell_power_cuts(request.config, work, run, Counter({outcome: 1}))
