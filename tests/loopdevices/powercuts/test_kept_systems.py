@@ -168,8 +168,8 @@ def test_what_is_kept_is_there_at_each_moment_and_boots(bench: Bench, torn: int,
             for age, disk, uuids in (("old", done.run.before, OLD), ("new", done.after, NEW)):
                 roots = [done.spans[f"root-{name}"] for name in ANEW if uuids[name].encode() in menus[state]]
                 assert moment.equals(disk, roots), f"{moment.name}: an {age} system isn't whole"
-            seen[", ".join(found)] += 1
-    assert [*seen] == ["one, old two, old three", "one", "one, new two, new three"]
+            seen[" and ".join(found)] += 1
+    assert [*seen] == ["one and old two and old three", "one", "one and new two and new three"]
     tell(str(kind), done.run, seen)
 
 

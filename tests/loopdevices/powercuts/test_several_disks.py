@@ -115,10 +115,10 @@ def needed(disks: Path, place: ByteRange, starters: frozenset[Firmware]) -> tupl
 @pytest.mark.parametrize(
     ("old_last", "new_last"),
     [
-        pytest.param(True, False, id="from-the-last-to-the-first"),
-        pytest.param(False, True, id="from-the-first-to-the-last", marks=pytest.mark.walk),
-        pytest.param(True, True, id="the-last", marks=pytest.mark.walk),
-        pytest.param(False, False, id="the-first", marks=pytest.mark.walk),
+        pytest.param(True, False, id="the-last-then-the-first"),
+        pytest.param(False, True, id="the-first-then-the-last", marks=pytest.mark.walk),
+        pytest.param(True, True, id="the-last-both-times", marks=pytest.mark.walk),
+        pytest.param(False, False, id="the-first-both-times", marks=pytest.mark.walk),
     ],
 )
 def test_no_disk_starts_a_system_of_which_another_disk_is_gone(
@@ -149,5 +149,5 @@ def test_no_disk_starts_a_system_of_which_another_disk_is_gone(
         for moment in done.run.moments(place, seed=31, torn=torn):
             seen[done.boots(moment)] += 1
     assert_each(seen)
-    where = request.node.callspec.id.replace("-", " ")
-    tell(f"two systems on two disks, started from {where}", run, seen)
+    which = request.node.callspec.id.replace("-", " ")
+    tell(f"two systems on two disks, which boot from {which}", run, seen)
