@@ -45,6 +45,7 @@ class Kind:
     grows: bool = True
     with_drive: bool = False
     late_tables: bool = False
+    image_sectors: int | None = None
 
     def __str__(self) -> str:
         """Return its name in the table of faults."""
@@ -52,6 +53,7 @@ class Kind:
         said += [f"its {self.filesystem} grows"] if self.grows else []
         said += ["a config drive is added"] if self.with_drive else []
         said += ["a qcow2 whose tables come last"] if self.late_tables else []
+        said += [f"made for sectors of {self.image_sectors}"] if self.image_sectors else []
         return ", ".join(said)
 
 
@@ -65,6 +67,7 @@ KINDS = [
     pytest.param(Kind(table=MBR, sector_size=4096, with_drive=True), id="mbr-4096-grows", marks=pytest.mark.walk),
     pytest.param(Kind(table=GPT, sector_size=4096, with_drive=True), id="gpt-4096-grows", marks=pytest.mark.walk),
     pytest.param(Kind(table=GPT, late_tables=True), id="gpt-grows-late-tables", marks=pytest.mark.walk),
+    pytest.param(Kind(table=GPT, image_sectors=4096), id="gpt-grows-other-sectors", marks=pytest.mark.walk),
     pytest.param(Kind(table=GPT, filesystem=FileSystem.XFS), id="gpt-xfs-grows", marks=pytest.mark.walk),
     pytest.param(Kind(table=MBR, filesystem=FileSystem.BTRFS), id="mbr-btrfs-grows", marks=pytest.mark.walk),
 ]
@@ -72,8 +75,9 @@ KINDS = [
 
 def source_of(kind: Kind, folder: Path, name: str) -> ImageSource:
     """Make an image, in the form in which it comes."""
+    sectors = kind.image_sectors or kind.sector_size
     made = bootable_image(
-        folder / f"{name}.raw", name, table=kind.table, sector_size=kind.sector_size, filesystem=kind.filesystem
+        folder / f"{name}.raw", name, table=kind.table, sector_size=sectors, filesystem=kind.filesystem
     )
     return wholedisks.with_tables_last(wholedisks.as_qcow2(made)) if kind.late_tables else made
 
@@ -85,6 +89,7 @@ def deployed(kind: Kind, node: str, source: ImageSource) -> DeployResult:
         device=node,
         image=image,
         image_type=ImageType.WHOLE_DISK,
+        image_other_sectors=kind.image_sectors is not None,
         grow=kind.grows,
         config_drive=DRIVE if kind.with_drive else None,
         firmware_entry=FirmwareEntry.NEVER,
