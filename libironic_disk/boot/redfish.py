@@ -9,10 +9,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, Protocol, TypeVar
 
 import sushy
 from sushy import exceptions
+from sushy.connector import Connector
 from sushy.resources.manager.virtual_media import VirtualMedia as Medium
 from sushy.resources.system.system import System
 
@@ -73,6 +74,26 @@ class Timing:
     settle: float = 60.0
 
 
+class _Request(Protocol):
+    method: str
+
+
+class _Answer(Protocol):
+    status_code: int
+    url: str
+    request: _Request
+
+
+class _Answered(threading.local):
+    """What a controller answered to this thread last, looks apart."""
+
+    last: _Answer | None = None
+
+    def note(self, answer: _Answer) -> None:
+        if answer.request.method != "GET":
+            self.last = answer
+
+
 class RedfishVirtualMedia:
     """The slots of machines whose controllers speak Redfish.
 
@@ -88,6 +109,7 @@ class RedfishVirtualMedia:
         self._nodes = nodes
         self._timing = timing or Timing()
         self._systems: dict[RedfishNode, System] = {}
+        self._answered = _Answered()
         self._lock = threading.Lock()
 
     def slots(self, node: str) -> tuple[Slot, ...]:
@@ -113,7 +135,7 @@ class RedfishVirtualMedia:
         """
         with self._asking(node, "eject a medium", slot):
             medium = self._medium(node, slot)
-            self._repeated(medium.eject_media)
+            self._repeated(lambda: self._eject(medium))
             # That it still shows one is believed less than that it has answered: what is inserted next decides.
             self._wait(lambda: not _refreshed(medium).inserted)
 
@@ -163,16 +185,16 @@ class RedfishVirtualMedia:
 
     def _connected(self, where: RedfishNode) -> System:
         timing = self._timing
-        root = sushy.Sushy(
+        connector = Connector(
             where.address,
-            username=where.username,
-            password=where.password,
             verify=str(where.verify) if isinstance(where.verify, Path) else where.verify,
+            response_callback=self._answered.note,
             server_side_retries=timing.attempts,
             server_side_retries_delay=timing.pause,
             connect_timeout=timing.connect,
-            read_timeout=timing.answer,
+            default_request_timeout=timing.answer,
         )
+        root = sushy.Sushy(where.address, username=where.username, password=where.password, connector=connector)
         return root.get_system(where.system)
 
     def _media(self, node: str) -> Iterator[tuple[str, Medium]]:
@@ -192,6 +214,17 @@ class RedfishVirtualMedia:
             if medium.path == slot:
                 return medium
         raise SlotRefused(node=node, operation="find a slot", reason="there is none of this name", slot=slot)
+
+    def _eject(self, medium: Medium) -> None:
+        """Ask for it, and raise what was refused: sushy keeps an error of the controller's own (5xx) to itself.
+
+        Of an empty slot a refusal means nothing.
+        """
+        self._answered.last = None
+        medium.eject_media()
+        answer = self._answered.last
+        if answer is not None and answer.status_code >= HTTPStatus.BAD_REQUEST and _refreshed(medium).inserted:
+            exceptions.raise_for_response(answer.request.method, answer.url, answer)
 
     def _repeated(self, ask: Callable[[], _T]) -> _T:
         """Ask again while the controller answers with an error of its own, as many do when they are busy."""

@@ -115,6 +115,26 @@ def test_a_busy_controller_is_asked_again_and_one_that_stays_so_given_up(service
     assert len(service.asked("POST")) == 6
 
 
+def test_an_eject_that_is_refused_is_asked_for_again_and_then_told(service: Service) -> None:
+    path = f"{service.media(SYSTEM, {'Cd': ['CD']})}/Cd"
+    media = client(service.url)
+    media.insert("node", path, URL)
+    action = f"{path}/Actions/EjectMedia"
+    eject = service.actions[action]
+    service.actions[action] = times(2, 500, eject)
+    media.eject("node", path)
+    assert not media.slots("node")[0].inserted
+    service.actions[action] = times(3, 500, eject)
+    # There is nothing in it.
+    media.eject("node", path)
+    media.insert("node", path, URL)
+    service.actions[action] = times(3, 503, eject)
+    with pytest.raises(VirtualMediaFailed, match=r"eject a medium.*HTTP 503: .*hardware says 503") as caught:
+        media.eject("node", path)
+    assert caught.value.slot == path
+    assert media.slots("node")[0].inserted
+
+
 def test_a_slow_eject_is_waited_for_and_a_stale_one_not_for_ever(service: Service) -> None:
     path = f"{service.media(SYSTEM, {'Cd': ['CD']})}/Cd"
     media = client(service.url)
