@@ -1,7 +1,8 @@
 """Every write that reaches a disk, in order, file system's own included: the log of device mapper's log-writes target.
 
 The log's layout is the kernel's drivers/md/dm-log-writes.c: a super block, then for each write an entry in one sector
-and the data behind it. QEMU's blklogwrites writes the same (:mod:`tests.support.block_log`).
+and the data behind it, all of them in sectors of the size that the disk has. QEMU's blklogwrites writes the same
+(:mod:`tests.support.block_log`).
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ from tests.support.write_log import Change, WriteLog
 _SUPER = struct.Struct("<QQQI")
 _ENTRY = struct.Struct("<QQQQ")
 _MAGIC = 0x6A736677736872
-_SECTOR = 512
 _FLUSH, _FUA, _DISCARD, _MARK = 1, 2, 4, 8
 _NAME = "libironic_disk-test-log"
 
@@ -75,11 +75,11 @@ def _changes(log: Path) -> Iterator[Change | None]:
             if flags & _FLUSH:
                 yield None
             if flags & _DISCARD:
-                yield Change(sector * _SECTOR, count * _SECTOR, None)
+                yield Change(sector * sector_size, count * sector_size, None)
                 continue
             file.seek(at)
             if count:
-                yield Change(sector * _SECTOR, count * _SECTOR, file.read(count * _SECTOR))
-            at += count * _SECTOR
+                yield Change(sector * sector_size, count * sector_size, file.read(count * sector_size))
+            at += count * sector_size
             if flags & _FUA:
                 yield None

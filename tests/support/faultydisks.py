@@ -73,6 +73,12 @@ class FaultyDisk:
         """Let the disk die: nothing of it can be read or written."""
         self._load([f"0 {self._sectors} error"])
 
+    @property
+    def is_broken(self) -> bool:
+        """Whether a place of it fails now."""
+        kinds = {line.split()[2] for line in output("dmsetup", "table", _NAME).splitlines()}
+        return bool(kinds - {"linear"})
+
     def mend(self) -> None:
         """Make it a sound disk again, with what is on it."""
         self._load([self._linear(0, self._sectors)])

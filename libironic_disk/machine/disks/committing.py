@@ -40,14 +40,13 @@ def withhold(fd: int, device: str, plan: Plan) -> None:
     Else that is the whole first MiB.
 
     Raises:
-        DeviceFailed: it couldn't be written.
+        DeviceFailed: it couldn't be written, or reads back otherwise.
     """
     if plan.action is Action.KEEP:
         # Without its first sector a FAT is none. Its files would start a system of which a part is gone already.
         size = plan.topology.sector_size
         esps = [Extent(part.start, bytes(size)) for part in plan.partitions if part.role is Role.ESP and not part.keep]
-        disk_io.write(fd, device, [Extent(0, NO_SYSTEM), *esps])
-        disk_io.flush(fd, device)
+        _write_for_sure(fd, device, [Extent(0, NO_SYSTEM), *esps])
     else:
         blank_head(fd, device, min(HEAD, plan.size), plan.topology.sector_size)
 
@@ -59,7 +58,7 @@ def disarm(fd: int, device: str, *, size: int, sector_size: int) -> None:
     about to be erased.
 
     Raises:
-        DeviceFailed: it couldn't be read or written.
+        DeviceFailed: it couldn't be read or written, or reads back otherwise.
     """
     read = disk_io.reader(fd, device)
     table = read_table(read, device=device, disk_size=size, sector_size=sector_size)
@@ -68,8 +67,7 @@ def disarm(fd: int, device: str, *, size: int, sector_size: int) -> None:
     code = [Extent(0, NO_SYSTEM)] if is_marked(read(0, sector_size)) else []
     # UEFI starts an ISO image that has no table, too, by what is at 32 KiB (ECMA-119, section 8).
     iso = [_ISO_DESCRIPTOR] if read(_ISO_DESCRIPTOR + 1, len(_ISO_MAGIC)) == _ISO_MAGIC else []
-    disk_io.write(fd, device, [*code, *(Extent(start, bytes(sector_size)) for start in (*esps, *iso))])
-    disk_io.flush(fd, device)
+    _write_for_sure(fd, device, [*code, *(Extent(start, bytes(sector_size)) for start in (*esps, *iso))])
 
 
 def commit(fd: int, device: str, plan: Plan, head: Sequence[Extent]) -> None:
@@ -105,12 +103,17 @@ def blank(fd: int, device: str, plan: Plan) -> None:
     """Leave nothing that boots: no table in either place, or, beside a kept partition, no boot code and no contents.
 
     Raises:
-        DeviceFailed: it couldn't be written.
+        DeviceFailed: it couldn't be written, or reads back otherwise.
     """
     withhold(fd, device, plan)
     if plan.action is Action.KEEP:
         spans = [edge for part in plan.partitions if not part.keep for edge in edges(part.span, EDGE)]
     else:
         spans = [ByteRange(extent.offset, extent.offset + len(extent.data)) for extent in encode_table(plan, b"")]
-    disk_io.zero(fd, device, spans)
+    disk_io.blank(fd, device, spans)
+
+
+def _write_for_sure(fd: int, device: str, extents: Sequence[Extent]) -> None:
+    disk_io.write(fd, device, extents)
     disk_io.flush(fd, device)
+    disk_io.check_reads(disk_io.reader(fd, device), device, extents)

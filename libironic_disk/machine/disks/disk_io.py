@@ -133,6 +133,20 @@ def _no_copy(device: str, error: OSError) -> DeviceFailed:
     return DeviceFailed(device=device, action="making a copy in memory of", reason=reason)
 
 
+def blank(fd: int, device: str, spans: Iterable[ByteRange]) -> None:
+    """Write zeros over every range, wait until the disk has them, and prove that it gives them back.
+
+    A disk may lose a write and say nothing.
+
+    Raises:
+        DeviceFailed: the kernel couldn't write or read, or something else is there.
+    """
+    spans = tuple(spans)
+    zero(fd, device, spans)
+    flush(fd, device)
+    check_reads(reader(fd, device), device, (Extent(span.start, bytes(span.size)) for span in spans))
+
+
 def flush(fd: int, device: str) -> None:
     """Wait until the disk has what was written through ``fd``, then forget the pages.
 

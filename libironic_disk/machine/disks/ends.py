@@ -33,27 +33,25 @@ def ends(size: int) -> tuple[ByteRange, ...]:
 
 
 def blank_head(fd: int, device: str, end: int, sector_size: int) -> None:
-    """Zero everything before ``end``, its first sector before all else.
+    """Zero everything before ``end``, its first sector before all else, and read each part back before the next.
 
     Raises:
-        DeviceFailed: it couldn't be written.
+        DeviceFailed: it couldn't be written, or reads back otherwise.
     """
     fronts, behind = _head(end, sector_size)
     for spans in (*([front] for front in fronts), behind):
-        disk_io.zero(fd, device, spans)
-        disk_io.flush(fd, device)
+        disk_io.blank(fd, device, spans)
 
 
 def blank_ends(fd: int, device: str, size: int, sector_size: int) -> None:
     """Zero both ends of a disk, so that nothing on it is recognised, and nothing boots.
 
     Raises:
-        DeviceFailed: they couldn't be written.
+        DeviceFailed: they couldn't be written, or read back otherwise.
     """
     first, *others = ends(size)
     blank_head(fd, device, first.end, sector_size)
-    disk_io.zero(fd, device, others)
-    disk_io.flush(fd, device)
+    disk_io.blank(fd, device, others)
 
 
 def write_ends(fd: int, device: str, withheld: Sequence[Extent], sector_size: int) -> None:

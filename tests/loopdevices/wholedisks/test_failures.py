@@ -7,6 +7,7 @@ import hashlib
 import io
 import os
 import subprocess
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,6 +34,7 @@ from libironic_disk.machine.images import http_mirrors, streaming
 from libironic_disk.machine.images.target import Target
 from libironic_disk.pure.images import qcow2_spillway
 from libironic_disk.pure.ranges import ByteRange
+from libironic_disk.pure.tables.model import Extent
 from libironic_disk.units import KIB, MIB
 from libironic_disk.wholedisk import writing
 from tests.conftest import Bench
@@ -236,6 +238,22 @@ def test_a_disk_that_dies_is_in_an_unknown_state(disk: LoopDisk, raw: Path, monk
 
     with pytest.raises(DeviceFailed) as failed:
         deploy.deploy(wholedisks.request_for(disk, raw), sink=sink)
+    assert failed.value.disk is DiskState.UNKNOWN
+    assert f"{disk.node} could not be made unbootable" in str(failed.value)
+
+
+def test_a_disk_that_keeps_its_first_sector_is_not_said_to_boot_nothing(
+    disk: LoopDisk, raw: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wholedisks.make_disk(disk.file, LARGER, seed=5)
+    write = disk_io.write
+
+    def losing(fd: int, device: str, extents: Iterable[Extent]) -> None:
+        write(fd, device, (extent for extent in extents if extent.offset))
+
+    monkeypatch.setattr(disk_io, "write", losing)
+    with pytest.raises(DeviceFailed, match="reading back from") as failed:
+        deploy.deploy(wholedisks.request_for(disk, raw))
     assert failed.value.disk is DiskState.UNKNOWN
     assert f"{disk.node} could not be made unbootable" in str(failed.value)
 

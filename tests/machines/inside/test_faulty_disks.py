@@ -22,7 +22,19 @@ from tests.conftest import Bench
 from tests.machines.inside.conftest import Told
 from tests.support import faultydisks, goingdisks, oracles
 from tests.support.faults.walking import Row
-from tests.support.faultydisk_walks import SIZE, Deployment, Ended, at_event, deployed, deployments, old_disk, when
+from tests.support.faultydisk_walks import (
+    SIZE,
+    Deployment,
+    Ended,
+    at_event,
+    deployed,
+    deployments,
+    old_disk,
+    places_of,
+    walked,
+    when,
+    when_planned,
+)
 from tests.support.faultydisks import Fault, FaultyDisk, Place
 from tests.support.goingdisks import GoingDisk
 
@@ -70,26 +82,10 @@ def places(
 
     def found(name: str) -> list[tuple[int, int]]:
         if name not in known:
-            log = bench.disk(3 * SIZE, 512)
-            with disk.logged(log):
-                assert deployed(works[name], disk).outcome == "done"
-            known[name] = faultydisks.written_places(log)
+            known[name] = places_of(bench, works[name], disk)
         return known[name]
 
     return found
-
-
-def walked(
-    disk: FaultyDisk, old: Path, deployment: Deployment, steps: int, attempt: Callable[[int], Ended]
-) -> Counter[str]:
-    """Deploy with a fault at each step, and then without."""
-    outcomes: Counter[str] = Counter()
-    for step in range(steps):
-        disk.fill(old)
-        outcomes[attempt(step).outcome] += 1
-        disk.mend()
-        assert deployed(deployment, disk).outcome == "done"
-    return outcomes
 
 
 @pytest.mark.parametrize("steps", STEPS)
@@ -104,8 +100,9 @@ def test_a_place_of_the_disk_is_bad(
         start, end = chosen[step]
         bad = [Place(start=start, end=end, fault=Fault.DEAD)]
         # What planning reads it would find bad, and nothing would be to be seen then.
-        sink = when(Phase.CHECK, lambda: disk.break_at(bad))
-        return deployed(work, disk, sink=sink, is_lasting=True)
+        ended = deployed(work, disk, sink=when_planned(lambda: disk.break_at(bad)), is_lasting=True)
+        assert disk.is_broken, "it wasn't put in"
+        return ended
 
     told(Row.of(work.name, "a place of the disk is bad", len(written), walked(disk, old, work, len(chosen), attempt)))
 

@@ -127,7 +127,8 @@ def assert_partitions_are_new(disk: LoopDisk, request: DeployRequest) -> None:
                 case Role.SWAP:
                     oracles.check_filesystem("swap", node)
                 case Role.CONFIG_DRIVE:
-                    assert oracles.blkid(node)["LABEL"] == "config-2"
+                    # On a disk of larger sectors it is a FAT, whose labels have no small letters.
+                    assert oracles.blkid(node)["LABEL"].lower() == "config-2"
     if request.firmware is Firmware.BIOS:
         with Path(disk.node).open("rb") as file:
             head = file.read(512)

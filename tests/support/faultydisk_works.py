@@ -1,0 +1,98 @@
+"""More calls on disks that fail by themselves: several images on a disk, and a config drive on its partition."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from libironic_disk import configdrive, multiboot
+from libironic_disk.configdrive import ConfigDrive
+from libironic_disk.events import Cancellation, EventSink
+from libironic_disk.units import MIB
+from tests.support import oracles
+from tests.support.faults.scenes import OldDisk
+from tests.support.faults.work import State
+from tests.support.faults.works import multiimage
+from tests.support.faults.works.deployments import DRIVE
+
+SEVERAL_SIZE = 256 * MIB
+DRIVE_SIZE = 8 * MIB
+_VERSIONS = ("4", "5")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Several:
+    """A file system and an archive of files, with a menu of both."""
+
+    images: Mapping[str, Path]
+    name: str = "deploy two images"
+    has_whole_disk: bool = True
+
+    def call(self, node: str, sink: EventSink, cancel: Cancellation) -> object:
+        """Deploy."""
+        # What os-prober's programs do is no work on the disk, and takes most of the time of an emulated machine.
+        request = multiimage.request_for(multiimage.asked(node, self.images, root="32"), os_prober=False)
+        return multiboot.apply(multiboot.plan(request), sink=sink, cancel=cancel)
+
+    def found(self, disk: OldDisk) -> State:
+        """Look at a disk: is it as before, is nothing there, or all of the new systems."""
+        return multiimage.found_on(disk, _VERSIONS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placing:
+    """A config drive onto a partition, which is all of the disk."""
+
+    drive: ConfigDrive
+    before: ConfigDrive
+    has_whole_disk: bool = False
+
+    @property
+    def name(self) -> str:
+        """What the table calls it."""
+        return f"place a config drive, {self.drive.kind}"
+
+    def call(self, node: str, sink: EventSink, cancel: Cancellation) -> None:
+        """Place it."""
+        configdrive.place(self.drive, node, capacity=DRIVE_SIZE)
+
+    def found(self, disk: OldDisk) -> State:
+        """Look at a partition: who mounts it finds the old drive, the new one, or nothing that he could mount."""
+        size = max(self.drive.size, self.before.size)
+        subprocess.run(["blockdev", "--flushbufs", disk.disk.node], check=True)
+        with disk.disk.file.open("rb") as file:
+            found = file.read(size)
+        # By its bytes: where it has zeros, zeros may have been written.
+        for drive, state in ((self.drive, State.NEW), (self.before, State.OLD)):
+            if found.startswith(drive.data):
+                return state
+        said = oracles.blkid(disk.disk.node)
+        assert "TYPE" not in said, f"half of something is taken for {said['TYPE']}"
+        return State.NOTHING
+
+
+def several(folder: Path) -> Several:
+    """Make the images; for a disk of :data:`SEVERAL_SIZE` bytes."""
+    first, second = _VERSIONS
+    return Several(images={"one": multiimage.file_system(folder, first), "two": multiimage.archive(folder, second)})
+
+
+def placing(*, sector_size: int) -> Placing:
+    """Make the drives; for a partition of :data:`DRIVE_SIZE` bytes."""
+    contents = {**DRIVE, "user_data": random.Random(1).randbytes(2 * MIB)}
+    return Placing(
+        drive=configdrive.load(contents, sector_size=sector_size),
+        before=configdrive.load({"meta_data": {"uuid": "old", "name": "old"}}, sector_size=sector_size),
+    )
+
+
+def partition(folder: Path, drive: ConfigDrive) -> Path:
+    """Make the contents of a partition with a drive."""
+    base = folder / "partition.img"
+    base.write_bytes(drive.data)
+    os.truncate(base, DRIVE_SIZE)
+    return base
