@@ -241,3 +241,14 @@ def test_an_mbr_on_a_disk_of_three_tebibytes_ends_where_it_can_reach(bench: Benc
     applied = partitioner.apply(plan)
     check_against_programs(disk.node, plan, dict(applied.nodes))
     assert plan.partitions[-1].end <= 2**32 * 512
+
+
+@pytest.mark.parametrize("table", list(TableKind))
+def test_a_bios_goes_on_from_a_disk_that_has_no_boot_loader(bench: Bench, table: TableKind) -> None:
+    disk = bench.disk(64 * MIB, 512)
+    layout = Layout(table=table, partitions=(root(),))
+    partitioner.apply(partitioner.plan(layout, partitioner.observe(disk.node)))
+    with Path(disk.node).open("rb") as node:
+        first = node.read(512)
+    # Interrupt 18h (BIOS Boot Specification 1.01, appendix D): without it the machine hangs in zeros.
+    assert (first[:2], first[510:]) == (b"\xcd\x18", b"\x55\xaa")

@@ -77,6 +77,9 @@ def commit(fd: int, device: str, plan: Plan, head: Sequence[Extent]) -> None:
         DeviceFailed: something couldn't be written, or reads back otherwise.
     """
     boot_code = b"".join(extent.data for extent in head if extent.offset == 0)
+    if not boot_code and plan.partition(Role.ESP) is None:
+        # A BIOS may try a disk that has no boot loader, as the second one of a system, before the one that has.
+        boot_code = NO_SYSTEM
     gap = [extent for extent in head if extent.offset > 0]
     sector_size = plan.topology.sector_size
     # Reading ahead may have brought a page that a partition's end shares with the table, from before it was filled.

@@ -26,7 +26,7 @@ from tests.support import multiboot_partition, oracles
 from tests.support.block_log import logged_disks
 from tests.support.cut_deployments import Boots, assert_each
 from tests.support.disks import attach, copied
-from tests.support.firmware_rules import FirmwareView, esps
+from tests.support.firmware_rules import FirmwareView, esps, passes_on
 from tests.support.multiboot_partition import image_files
 from tests.support.power_cuts import Moment, Run, outside
 
@@ -93,6 +93,7 @@ class Scene:
         disks = [moment.part(place) for place in PLACES]
         starters = [view.starters(disk) for view, disk in zip(self.views, disks, strict=True)]
         if not any(starters):
+            assert all(passes_on(disk) for disk in disks), moment.name
             return Boots.NOTHING
         for boots, all_of_it in ((Boots.OLD, self.run.before), (Boots.NEW, self.after)):
             if all(
