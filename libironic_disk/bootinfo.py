@@ -60,7 +60,7 @@ def write(info: BootInfo, path: Path | str) -> None:
             directory could not be brought to the disk: then the new file is there, and may not outlast a power cut.
     """
     text = as_json(info)
-    with replacing(Path(path)) as temporary, temporary.open("wb") as file:
+    with replacing(Path(path)) as temporary, temporary.open("r+b") as file:
         # Whatever the process's mask is.
         os.fchmod(file.fileno(), _MODE)
         file.write(text.encode())

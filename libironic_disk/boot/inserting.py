@@ -24,7 +24,7 @@ def eject_all(media: VirtualMedia, node: str, slots: Iterable[Slot]) -> None:
     """Take out everything, also where the controller says that there is nothing: some say so of a medium that is there.
 
     Raises:
-        VirtualMediaFailed: a medium that the controller does show doesn't come out.
+        VirtualMediaFailed: the controller refuses to take out a medium that it does show.
     """
     for slot in slots:
         try:
@@ -32,6 +32,19 @@ def eject_all(media: VirtualMedia, node: str, slots: Iterable[Slot]) -> None:
         except VirtualMediaFailed:
             if slot.inserted:
                 raise
+
+
+def require_out(media: VirtualMedia, node: str, ejected: Iterable[Slot]) -> None:
+    """Check that media which were ejected aren't shown any more: what is inserted next would be the other proof.
+
+    Raises:
+        VirtualMediaFailed: one is.
+    """
+    urls = {slot.id: slot.url for slot in ejected}
+    for slot in media.slots(node):
+        if slot.inserted and slot.url and slot.url == urls.get(slot.id):
+            reason = f"it answered that it did, and shows {slot.url} still"
+            raise VirtualMediaFailed(node=node, operation="eject a medium", reason=reason, slot=slot.id)
 
 
 def insert_first(media: VirtualMedia, node: str, slots: Iterable[Slot], url: str, patience: Patience) -> Slot:

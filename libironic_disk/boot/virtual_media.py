@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from libironic_disk.boot import mediacontents
-from libironic_disk.boot.inserting import Patience, eject_all, holds, insert_first
+from libironic_disk.boot.inserting import Patience, eject_all, holds, insert_first, require_out
 from libironic_disk.boot.interface import BootInterface
 from libironic_disk.boot.media import BOOTABLE, Slot, VirtualMedia, of_kinds
 from libironic_disk.boot.mediacontents import Purpose, Workshop, iso_name
@@ -315,6 +315,8 @@ class VirtualMediaBoot(BootInterface):
         is_last = purpose is Purpose.INSTANCE or not record.content
         unnamed = [slot for slot in found if slot.inserted and not slot.url and is_last]
         eject_all(self._media, task.node, [*ours, *unnamed])
+        if ours:
+            require_out(self._media, task.node, ours)
 
 
 def _is_one_shot(instance: Instance) -> bool:

@@ -47,6 +47,7 @@ PACKAGES: Final[Mapping[str, str]] = {
     "grub-mkimage": "grub-common",
     "grub-script-check": "grub-common",
     "efibootmgr": "efibootmgr",
+    "prlimit": "util-linux",
     "setpriv": "util-linux",
     "xorriso": "xorriso",
     "mdadm": "mdadm",

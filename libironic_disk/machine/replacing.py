@@ -26,8 +26,9 @@ _LOOK: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_
 
 @contextmanager
 def replacing(destination: Path) -> Iterator[Path]:
-    """Give the path of an empty file, which takes the destination's place, already synced, when the ``with`` ends well.
+    """Give the path of an empty file, which takes the destination's place when the ``with`` ends well.
 
+    Within it the caller writes to that file, which is there already, and brings it to the disk (:func:`sync`).
     After an error nothing is left of it, and what was there before is still there. Only a plain file is replaced: the
     name of a disk or a pipe would be lost to all other programs.
 
@@ -79,16 +80,24 @@ def _made(destination: Path) -> tuple[Path, int]:
         path = destination.with_name(f".{destination.name}-{secrets.token_hex(4)}")
         descriptor = os.open(path, _CREATE, _MODE)
         try:
-            # Without locks, as some file systems are, what is left stays; that is no reason to write nothing.
-            with suppress(OSError):
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Between the two, somebody else may have found it unlocked.
-            if os.fstat(descriptor).st_nlink:
+            if _is_ours(descriptor):
                 return path, descriptor
         except BaseException:
             os.close(descriptor)
             raise
         os.close(descriptor)
+
+
+def _is_ours(descriptor: int) -> bool:
+    """Lock a new file, unless somebody else found it unlocked before that, took it for left, and removes it."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        # Without locks, as some file systems are, what is left stays; that is no reason to write nothing.
+        return True
+    return os.fstat(descriptor).st_nlink > 0
 
 
 def _remove_left(destination: Path) -> None:

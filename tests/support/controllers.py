@@ -32,6 +32,7 @@ class Controller:
         refuses: slots that show themselves and take nothing.
         ignores: slots that say yes and show nothing.
         stuck: slots that don't give back what is in them.
+        lying: slots that don't either, and say that they did.
         nameless: whether it doesn't say what is inserted.
         looks: how often it has to be looked at until it shows what was inserted.
         fails: methods that fail.
@@ -42,6 +43,7 @@ class Controller:
     refuses: Collection[str] = ()
     ignores: Collection[str] = ()
     stuck: Collection[str] = ()
+    lying: Collection[str] = ()
     nameless: bool = False
     looks: int = 0
     fails: Collection[str] = ()
@@ -72,7 +74,8 @@ class Controller:
         self._note(node, "eject", slot)
         if slot in self.stuck:
             raise VirtualMediaFailed(node=node, operation="eject a medium", reason="HTTP 500", slot=slot)
-        self._put(replace(self.slot(slot), inserted=False, url=None))
+        if slot not in self.lying:
+            self._put(replace(self.slot(slot), inserted=False, url=None))
 
     def set_boot_device(self, node: str, device: BootDevice, *, persistent: bool, firmware: Firmware) -> None:
         self._note(node, "set_boot_device", device, "always" if persistent else "once", firmware)

@@ -577,6 +577,22 @@ def test_a_crash_at_any_call_is_cleaned_up_by_whoever_comes_next(site: Site) -> 
         assert site.left() == set()
 
 
+def test_a_medium_that_is_shown_after_its_eject_is_told(site: Site) -> None:
+    controller = Controller()
+    task = site.task(site.ramdisk_instance(drive=True))
+    boot = site.boot(controller)
+    boot.prepare_instance(task)
+    controller.lying = {"cd"}
+    with pytest.raises(
+        VirtualMediaFailed, match=r"eject a medium at cd: it answered that it did, and shows http\S* still"
+    ):
+        boot.clean_up_instance(task)
+    assert site.left() == set()
+    controller.lying = ()
+    boot.clean_up_instance(task)
+    assert controller.inserted() == {}
+
+
 def test_what_a_killed_process_left_of_its_record_and_files(site: Site) -> None:
     (site.work / f"{NODE}.media").write_bytes(b'{"ramdisk": 12')
     (site.work / f"ramdisk-{NODE}.iso").write_bytes(b"half")

@@ -88,6 +88,25 @@ def test_who_is_found_before_the_lock_makes_another(tmp_path: Path, monkeypatch:
     assert not hidden(tmp_path)
 
 
+def test_who_is_found_and_about_to_be_removed_makes_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = tmp_path / "target"
+    real = fcntl.flock
+    others: list[int] = []
+
+    def late(descriptor: int, operation: int) -> None:
+        if not others:
+            others.append(os.open(f"/proc/self/fd/{descriptor}", os.O_RDONLY))
+            real(others[0], fcntl.LOCK_EX)
+        real(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with replacing(place) as made:
+        assert made.samefile(f"/proc/self/fd/{others[0]}") is False
+        made.write_bytes(b"own")
+    os.close(others[0])
+    assert place.read_bytes() == b"own"
+
+
 def test_a_file_system_without_locks_is_written_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place = tmp_path / "target"
     left = killed_while_making(place)
