@@ -69,6 +69,8 @@ class Fault:
     """Which one since the disk was broken; the first has the number 1."""
     is_lasting: bool = False
     """All that follow fail too."""
+    sector: int | None = None
+    """The one that has to be among those of the operation."""
 
     @property
     def rules(self) -> dict[str, Value]:
@@ -76,8 +78,10 @@ class Fault:
         event = str(self.operation)
         io_types = _IO_TYPES[self.operation] if self.is_lasting else _IO_TYPES[self.operation][:1]
         states: list[Value] = [{"event": event, "state": at, "new_state": at + 1} for at in range(1, self.number)]
+        place: dict[str, Value] = {} if self.sector is None else {"sector": self.sector}
         errors: list[Value] = [
             {
+                **place,
                 "event": event,
                 "state": self.number,
                 "errno": self.error,
@@ -86,7 +90,8 @@ class Fault:
             }
             for io_type in io_types
         ]
-        return {"set-state": states, "inject-error": errors}
+        # An empty list is an option that QEMU doesn't know.
+        return {"inject-error": errors, **({"set-state": states} if states else {})}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Final
@@ -15,6 +16,7 @@ from libironic_disk.pure.tables.model import Extent, Reader
 from libironic_disk.units import MIB
 
 _ZEROS: Final = bytes(MIB)
+_GONE: Final = "the disk isn't there any more"
 
 
 @contextmanager
@@ -37,7 +39,7 @@ def opened(node: str, mode: int) -> Iterator[int]:
 def reader(fd: int, device: str) -> Reader:
     """Return a function that reads from an open disk, as the table codecs want it.
 
-    It raises :class:`~libironic_disk.errors.DeviceFailed` where the kernel can't read.
+    It raises :class:`~libironic_disk.errors.DeviceFailed` where the kernel can't read, or the disk has gone.
     """
 
     def read(offset: int, length: int) -> bytes:
@@ -46,8 +48,10 @@ def reader(fd: int, device: str) -> Reader:
             try:
                 piece = os.pread(fd, length, offset)
             except OSError as error:
-                raise _failed(device, "reading", offset, error) from error
+                raise _failed(fd, device, "reading", offset, error) from error
             if not piece:
+                if is_gone(fd):
+                    raise DeviceFailed(device=device, action="reading", reason=_GONE, offset=offset)
                 break
             pieces.append(piece)
             offset += len(piece)
@@ -70,7 +74,7 @@ def write(fd: int, device: str, extents: Iterable[Extent]) -> None:
             try:
                 count = os.pwrite(fd, left, offset)
             except OSError as error:
-                raise _failed(device, "writing", offset, error) from error
+                raise _failed(fd, device, "writing", offset, error) from error
             left = left[count:]
             offset += count
 
@@ -160,7 +164,7 @@ def flush(fd: int, device: str) -> None:
         os.fdatasync(fd)
         forget(fd)
     except OSError as error:
-        raise _failed(device, "flushing", None, error) from error
+        raise _failed(fd, device, "flushing", None, error) from error
 
 
 def check_flushes(fd: int, device: str) -> None:
@@ -187,5 +191,15 @@ def forget(fd: int) -> None:
     os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def _failed(device: str, action: str, offset: int | None, error: OSError) -> DeviceFailed:
-    return DeviceFailed(device=device, action=action, reason=error.strerror or str(error), offset=offset)
+def is_gone(fd: int) -> bool:
+    """Whether an open disk was taken out: to whoever still has it open, Linux makes it one without a byte."""
+    return stat.S_ISBLK(os.fstat(fd).st_mode) and os.lseek(fd, 0, os.SEEK_END) == 0
+
+
+def reason(fd: int, error: OSError) -> str:
+    """Return why the kernel refused; of a disk that was taken out it says that no space is left."""
+    return _GONE if is_gone(fd) else error.strerror or str(error)
+
+
+def _failed(fd: int, device: str, action: str, offset: int | None, error: OSError) -> DeviceFailed:
+    return DeviceFailed(device=device, action=action, reason=reason(fd, error), offset=offset)

@@ -16,7 +16,7 @@ from typing import Final, Protocol
 
 from libironic_disk.errors import DeviceFailed, DeviceReadOnly, NotABlockDevice
 from libironic_disk.events import Cancellation
-from libironic_disk.machine.disks import sysfs
+from libironic_disk.machine.disks import disk_io, sysfs
 from libironic_disk.machine.images import direct
 from libironic_disk.machine.images.direct import DirectWriter
 from libironic_disk.machine.images.page_cache import CachedWriter
@@ -205,7 +205,8 @@ class Target:
         found = bytearray(length)
         try:
             with memoryview(found) as room:
-                self._read(self.descriptor, offset, room)
+                if self._read(self.descriptor, offset, room) < length:
+                    raise OSError(errno.EIO, "the disk became shorter")
             os.posix_fadvise(self.descriptor, offset, length, os.POSIX_FADV_DONTNEED)
         except OSError as error:
             raise self._failed("reading", offset, error) from error
@@ -284,4 +285,5 @@ class Target:
             raise DeviceFailed(device=self.name, action=action, reason=reason, offset=offset)
 
     def _failed(self, action: str, offset: int | None, error: OSError) -> DeviceFailed:
-        return DeviceFailed(device=self.name, action=action, reason=error.strerror or str(error), offset=offset)
+        reason = disk_io.reason(self.descriptor, error)
+        return DeviceFailed(device=self.name, action=action, reason=reason, offset=offset)

@@ -29,7 +29,12 @@ Opener = Callable[[int, str, int], int]
 _NO_XDEV, _NO_MAGICLINKS, _IN_ROOT = 0x01, 0x02, 0x10
 _TRIES: Final = 32
 _READ_CHUNK: Final = 1 << 20
-_REFUSALS: Final = frozenset({errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENODEV, errno.ENOMEM})
+# What a disk's driver says of a bad place or a lost connection (Linux' block/blk-core.c, blk_errors); most file systems
+# make EIO of it, and XFS passes it on.
+_DRIVERS_ERRORS: Final = frozenset(
+    {errno.EIO, errno.ENODATA, errno.ETIMEDOUT, errno.ENOLINK, errno.EREMOTEIO, errno.EBADE, errno.EILSEQ}
+)
+_REFUSALS: Final = _DRIVERS_ERRORS | {errno.EMFILE, errno.ENFILE, errno.ENODEV, errno.ENOMEM}
 
 
 def open_in_root(root: int, path: str, flags: int) -> int:
