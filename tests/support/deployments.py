@@ -117,11 +117,15 @@ def apply(
             partitioner.apply(wanted, sink=sink, cancel=cancel, lock_timeout=lock_timeout)
 
 
+def files_of(name: str) -> dict[str, bytes]:
+    """Return what is in the system of a name, file by file."""
+    return FILES | {"/etc/os-release": f'PRETTY_NAME="{name}"\n'.encode(), "/etc/hostname": name.encode()}
+
+
 def system_image(path: Path, name: str, *, megabytes: int = 24) -> Path:
     """Make a partition image, an ext4 with kernels of sorts, whose os-release and hostname have a name."""
     tree = path.with_name(f"{path.name}.tree")
-    named = {"/etc/os-release": f'PRETTY_NAME="{name}"\n'.encode(), "/etc/hostname": name.encode()}
-    for inside, content in {**FILES, **named}.items():
+    for inside, content in files_of(name).items():
         file = tree / inside.lstrip("/")
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(content)

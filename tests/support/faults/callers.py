@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from unittest import mock
 
 from libironic_disk.errors import Cancelled
 from libironic_disk.events import Cancellation, Event, EventSink
@@ -70,39 +68,3 @@ class RaisedAtEvent:
     def is_right(self, error: BaseException) -> bool:
         """Whether it is the caller's own."""
         return isinstance(error, CallersError)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClockJumps:
-    """The machine's clock is set to another day when the caller is told of an event."""
-
-    days: int
-    kills: bool = False
-    stays: bool = False
-
-    @property
-    def name(self) -> str:
-        """What the table calls it."""
-        return f"the clock jumps by {self.days} days"
-
-    def put(self, scene: Scene, step: int) -> Put:
-        """Put it in."""
-
-        def inside(work: Work, sink: EventSink, switch: Cancellation) -> object:
-            real, real_ns, away = time.time, time.time_ns, 0
-
-            def jump(_: Cancellation) -> None:
-                nonlocal away
-                away = self.days * 86400
-
-            with (
-                mock.patch.object(time, "time", lambda: real() + away),  # noqa: PT008 # it is no constant
-                mock.patch.object(time, "time_ns", lambda: real_ns() + away * 10**9),  # noqa: PT008
-            ):
-                return at_event(step, jump)(work, sink, switch)
-
-        return Put(inside=inside, count=counted)
-
-    def is_right(self, error: BaseException) -> bool:
-        """No error comes of it."""
-        return False

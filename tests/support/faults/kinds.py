@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from tests.support.faults.callers import CancelledAtEvent, ClockJumps, RaisedAtEvent
+from tests.support.faults.callers import CancelledAtEvent, RaisedAtEvent
 from tests.support.faults.fault import Fault
 from tests.support.faults.programs import Ill, ProgramFault
 from tests.support.faults.systemcalls import (
@@ -97,8 +97,6 @@ OTHER_FAULTS: tuple[Fault, ...] = (
     ),
     CancelledAtEvent(),
     RaisedAtEvent(),
-    ClockJumps(days=400),
-    ClockJumps(days=-400),
 )
 
 COMMON_FAULTS: tuple[Fault, ...] = (

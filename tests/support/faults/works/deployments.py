@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import subprocess
 from collections.abc import Callable, Iterator
@@ -26,6 +27,7 @@ from tests.support import oracles, wholedisks
 from tests.support.disks import LoopDisk, looped
 from tests.support.faults.scenes import OldDisk, old_disk
 from tests.support.faults.work import Of, Scene, State, Try
+from tests.support.isos import by_isoinfo
 
 SIZE = 768 * MIB
 
@@ -118,22 +120,55 @@ def assert_partitions_are_new(disk: LoopDisk, request: DeployRequest) -> None:
             match part.role:
                 case Role.ROOT:
                     oracles.check_filesystem("ext4", node)
-                    said = oracles.output("debugfs", "-R", "cat /etc/hostname", node)
-                    assert said == "new", f"the root partition is {said!r}'s"
-                    assert "grub" in oracles.output("debugfs", "-R", "ls -p /boot", node)
+                    _assert_is_system(node, "new")
+                case Role.BIOS_BOOT:
+                    _assert_starts(disk, start, node)
                 case Role.ESP:
-                    assert "BOOTX64" in oracles.output("mdir", "-i", node, "::/EFI/BOOT")
                     oracles.check_filesystem("vfat", node)
+                    assert _on_fat(node, "/EFI/BOOT/BOOTX64.EFI").startswith(b"MZ")
                 case Role.SWAP:
                     oracles.check_filesystem("swap", node)
+                case Role.EPHEMERAL:
+                    oracles.check_filesystem("ext4", node)
                 case Role.CONFIG_DRIVE:
-                    # On a disk of larger sectors it is a FAT, whose labels have no small letters.
-                    assert oracles.blkid(node)["LABEL"].lower() == "config-2"
-    if request.firmware is Firmware.BIOS:
-        with Path(disk.node).open("rb") as file:
-            head = file.read(512)
-        assert head[510:] == b"\x55\xaa"
-        assert b"GRUB" in head
+                    assert_is_drive(node)
+
+
+def _assert_is_system(node: str, name: str) -> None:
+    """Assert that a root has every file of the system of a name, and a menu that starts the newest of its kernels."""
+    for path, content in images.files_of(name).items():
+        found = oracles.output_of_bytes("debugfs", "-R", f"cat {path}", node)
+        assert found == content, f"{path} is another file than that of {name!r}"
+    menu = oracles.output("debugfs", "-R", "cat /boot/grub/grub.cfg", node)
+    assert "/boot/vmlinuz-6.1.0-10-test" in menu, f"no menu of {name!r}: {menu!r}"
+
+
+def _assert_starts(disk: LoopDisk, start: int, node: str) -> None:
+    """Assert that a BIOS finds GRUB: boot.img in the first sector has the place of core.img, which is there."""
+    head = head_of(disk)
+    assert head[510:] == b"\x55\xaa"
+    assert b"GRUB" in head
+    # GRUB_BOOT_MACHINE_KERNEL_SECTOR, include/grub/i386/pc/boot.h: always in sectors of 512 bytes.
+    assert int.from_bytes(head[0x5C:0x64], "little") * 512 == start
+    with Path(node).open("rb") as file:
+        # diskboot.img's own words; the compressed rest has no zeros to speak of.
+        core = file.read(32768)
+    assert b"loading" in core[:512]
+    assert core.count(0) < len(core) // 4, "GRUB's core image has holes"
+
+
+def assert_is_drive(node: str) -> None:
+    """Assert that a config drive is :data:`DRIVE`; on a disk of larger sectors it is a FAT."""
+    kind = oracles.blkid(node)
+    # A FAT's labels have no small letters.
+    assert kind["LABEL"].lower() == "config-2"
+    path = "/openstack/latest/meta_data.json"
+    found = by_isoinfo(Path(node), "-R", path) if kind["TYPE"] == "iso9660" else _on_fat(node, path)
+    assert json.loads(found) == DRIVE["meta_data"], "the config drive has other metadata"
+
+
+def _on_fat(node: str, path: str) -> bytes:
+    return oracles.output_of_bytes("mtype", "-i", node, f"::{path}")
 
 
 @contextmanager

@@ -13,17 +13,20 @@ from libironic_disk import deploy
 from libironic_disk.events import Cancellation, EventSink
 from libironic_disk.images import ImageType
 from libironic_disk.pure.report import DeployResult
+from libironic_disk.pure.tables.bootrecord import BOOT_CODE_SIZE
 from libironic_disk.request import DeployRequest, FirmwareEntry
 from libironic_disk.units import KIB, MIB
 from tests.support import oracles, wholedisks
 from tests.support.disks import LoopDisk, attach
 from tests.support.faults.scenes import OldDisk, old_disk, old_file
 from tests.support.faults.work import Of, Scene, State, Try
-from tests.support.faults.works.deployments import DRIVE, assert_says_state, part_file
+from tests.support.faults.works.deployments import DRIVE, assert_is_drive, assert_says_state, part_file
 
 SIZE = 8 * MIB
 LARGER = 12 * MIB
 GROWS_TO = 48 * MIB
+_ENTRIES = 128 * 128
+"""Bytes of a GPT's entries."""
 _ROOT = (5 * MIB, 18 * MIB)
 """Where the file system is that grows, in bytes: its start and its size."""
 
@@ -62,12 +65,16 @@ class WholeTry:
 def has_all_of(image: Path, disk: LoopDisk) -> None:
     """Assert that a disk has all of a raw whole-disk image, and a config drive behind it."""
     with image.open("rb") as wanted, disk.file.open("rb") as found:
-        # What lies between the tables: these are changed, since the disk is larger and gets a partition more.
-        wanted.seek(MIB)
-        found.seek(MIB)
-        size = image.stat().st_size - 2 * MIB
-        same = wanted.read(size) == found.read(size)
-        assert same, "the image's own partitions are not as in the image"
+        # But for the tables: these are changed, since the disk is larger and gets a partition more.
+        behind = 2 * disk.sector_size + _ENTRIES
+        for what, start, end in (
+            ("boot code", 0, BOOT_CODE_SIZE),
+            ("partitions", behind, image.stat().st_size - MIB),
+        ):
+            wanted.seek(start)
+            found.seek(start)
+            same = wanted.read(end - start) == found.read(end - start)
+            assert same, f"the {what} are not as in the image"
     _has_a_drive(disk)
 
 
@@ -86,11 +93,10 @@ def has_grown(disk: LoopDisk) -> None:
 def _has_a_drive(disk: LoopDisk) -> None:
     if disk.sector_size == 512:
         oracles.check_gpt(disk.node)
-    labels = []
-    for row in oracles.sfdisk(disk.node).rows:
-        with part_file(disk, row.start * disk.sector_size, row.size * disk.sector_size) as part:
-            labels.append(oracles.blkid(part).get("LABEL", ""))
-    assert "config-2" in [label.lower() for label in labels], f"no config drive among {labels}"
+    # It was added to the image's own partitions.
+    row = oracles.sfdisk(disk.node).rows[-1]
+    with part_file(disk, row.start * disk.sector_size, row.size * disk.sector_size) as part:
+        assert_is_drive(part)
 
 
 @contextmanager
