@@ -125,7 +125,8 @@ def block_node(devno: int) -> BlockNode:
         words = dict(line.split("=", 1) for line in (directory / "uevent").read_text().splitlines() if "=" in line)
     except OSError as error:
         shortage.refuse(error, link)
-        raise NotABlockDevice(device=str(link), found="is nothing that the kernel knows") from error
+        found = f"is nothing that the kernel knows ({error.strerror})"
+        raise NotABlockDevice(device=str(link), found=found) from error
     return BlockNode(node=f"/dev/{words['DEVNAME']}", devno=devno, directory=directory)
 
 

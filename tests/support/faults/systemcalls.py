@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 
-from libironic_disk.errors import Cancelled, DiskError
+from libironic_disk.errors import Cancelled, DiskError, ProgramFailed
 from libironic_disk.events import Cancellation, EventSink
 from tests.support.faults.fault import Counted, Counter, Put
 from tests.support.faults.listening import Call
@@ -93,9 +93,14 @@ class SystemCallFault:
         return Put(inside=marks.around, held=Held(calls, decide), count=lambda _: counter.seen)
 
     def is_right(self, error: BaseException) -> bool:
-        """Whether it says what the kernel answered; a cancelled call says that it was cancelled."""
+        """Whether it says what the kernel answered; a cancelled call says that it was cancelled.
+
+        A program that met it has words of its own.
+        """
         if self.effect is Effect.CANCEL:
             return isinstance(error, Cancelled)
+        if isinstance(error, ProgramFailed) and error.stderr:
+            return True
         return isinstance(error, DiskError) and os.strerror(getattr(errno, self.effect)) in str(error)
 
 
