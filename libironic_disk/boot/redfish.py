@@ -32,7 +32,7 @@ _SOURCES: Final = {
 }
 _MODES: Final = {Firmware.BIOS: sushy.BOOT_SOURCE_MODE_BIOS, Firmware.UEFI: sushy.BOOT_SOURCE_MODE_UEFI}
 _KINDS: Final = {kind.value: kind for kind in MediaKind}
-# What a slot answers that can't do it at all; for others, another try or another slot may help as little.
+# What a slot answers that can't do it at all.
 _CANNOT: Final = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED})
 
 
@@ -129,14 +129,14 @@ class RedfishVirtualMedia:
             self._repeated(lambda: medium.insert_media(url, inserted=True, write_protected=True))
 
     def eject(self, node: str, slot: str) -> None:
-        """Take the medium out, and wait until the controller shows that, or no longer.
+        """Take the medium out, and wait until the controller shows that; at most :attr:`Timing.settle` seconds.
 
         It raises what :meth:`insert` raises.
         """
         with self._asking(node, "eject a medium", slot):
             medium = self._medium(node, slot)
             self._repeated(lambda: self._eject(medium))
-            # That it still shows one is believed less than that it has answered: what is inserted next decides.
+            # Some show one for ever that is out. Whether ours is, who inserts the next one sees, or who cleans up.
             self._wait(lambda: not _refreshed(medium).inserted)
 
     def set_boot_device(self, node: str, device: BootDevice, *, persistent: bool, firmware: Firmware) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import tempfile
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -132,7 +131,6 @@ class Ended:
 
     outcome: str
     error: DiskError | None
-    seconds: float
 
 
 class Subject(Protocol):
@@ -222,19 +220,17 @@ def deployed(
             something of it that isn't so; or what is there is neither the old thing nor the new one.
     """
     before, node = disk.digest(), disk.node
-    began = time.monotonic()
     ended = called(lambda theirs, cancel: work.call(node, sink or theirs, cancel), node, watch)
-    seconds = time.monotonic() - began
     with disk.really() as found:
         state = work.found(OldDisk(disk=found, digest=before))
     error = ended.error
     if error is None:
         assert state is State.NEW, f"nothing was raised, and {state} is there"
-        return Ended(outcome="done", error=None, seconds=seconds)
+        return Ended(outcome="done", error=None)
     assert isinstance(error, DiskError)
     assert error.disk is not None or not work.has_whole_disk, f"it doesn't say what is there: {error}\n{ended.trace}"
     assert_says(error, state, is_lasting=is_lasting, trace=ended.trace)
-    return Ended(outcome=f"{type(error).__name__}: {state}", error=error, seconds=seconds)
+    return Ended(outcome=f"{type(error).__name__}: {state}", error=error)
 
 
 def called(call: worker.Work, node: str, watch: Watch | None = None) -> worker.Ended:

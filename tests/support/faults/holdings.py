@@ -16,7 +16,7 @@ _PATIENCE = 2.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Holdings:
-    """Descriptors by what they lead to, threads, mounts, children and locks of one process."""
+    """Descriptors by what they lead to (and a lock goes with its own), threads, mounts and children of one process."""
 
     descriptors: Counter[str]
     threads: Counter[str]

@@ -22,7 +22,6 @@ from typing import Final
 NUMBERS: Final = {
     "read": 0,
     "write": 1,
-    "lseek": 8,
     "ioctl": 16,
     "pread64": 17,
     "pwrite64": 18,
@@ -54,10 +53,8 @@ NUMBERS: Final = {
     "preadv2": 327,
     "pwritev2": 328,
     "memfd_create": 319,
-    "execve": 59,
     "socket": 41,
     "mount": 165,
-    "umount2": 166,
     "fsopen": 430,
     "fsconfig": 431,
     "fsmount": 432,
@@ -92,9 +89,7 @@ _PATHS: Final[dict[str, tuple[int, int | None]]] = {
     "renameat2": (3, 2),
     "link": (1, None),
     "linkat": (3, 2),
-    "execve": (0, None),
     "mount": (0, None),
-    "umount2": (0, None),
 }
 
 
