@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from libironic_disk import multiboot
+from libironic_disk.errors import DiskState, leaving
 from libironic_disk.events import Cancellation, EventSink
 from libironic_disk.multiboot import MultibootRequest, MultibootResult
 from libironic_disk.request import FirmwareEntry
@@ -24,7 +25,7 @@ from tests.support import oracles
 from tests.support.disks import LoopDisk, copied
 from tests.support.faults.scenes import OldDisk, folder, old_disk
 from tests.support.faults.work import Of, Scene, State, Try
-from tests.support.faults.works.deployments import part_file
+from tests.support.faults.works.deployments import assert_says_state, part_file
 from tests.support.faults.works.switches import as_grub_reads
 from tests.support.multiboot_partition import image_files
 from tests.support.oracles import Row
@@ -102,6 +103,13 @@ def request_for(
     )
 
 
+def _call(request: MultibootRequest, sink: EventSink, cancel: Cancellation) -> MultibootResult:
+    # Planning writes nothing, so its errors needn't say so.
+    with leaving(DiskState.UNCHANGED):
+        wanted = multiboot.plan(request)
+    return multiboot.apply(wanted, sink=sink, cancel=cancel)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnewTry:
     """Several images onto a disk that boots others; ``versions`` of their kernels are in the menu's order."""
@@ -113,7 +121,11 @@ class AnewTry:
 
     def call(self, sink: EventSink, cancel: Cancellation) -> MultibootResult:
         """Deploy."""
-        return multiboot.apply(multiboot.plan(self.request), sink=sink, cancel=cancel)
+        return _call(self.request, sink, cancel)
+
+    def told(self, error: BaseException) -> None:
+        """See that the error says what is on the disk."""
+        assert_says_state(error)
 
     def found(self, result: object | None) -> State:
         """Look at the disk: is it as before, is nothing there, or all of the new systems."""
@@ -151,7 +163,11 @@ class OneAnewTry:
 
     def call(self, sink: EventSink, cancel: Cancellation) -> MultibootResult:
         """Deploy."""
-        return multiboot.apply(multiboot.plan(self.request), sink=sink, cancel=cancel)
+        return _call(self.request, sink, cancel)
+
+    def told(self, error: BaseException) -> None:
+        """See that the error says what is on the disk."""
+        assert_says_state(error)
 
     def found(self, result: object | None) -> State:
         """Look at the disk: what is kept is as it was, and what is in the menu is whole."""
