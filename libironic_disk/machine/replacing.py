@@ -29,14 +29,13 @@ def replacing(destination: Path) -> Iterator[Path]:
     """Give the path of an empty file, which takes the destination's place when the ``with`` ends well.
 
     Within it the caller writes to that file, which is there already, and brings it to the disk (:func:`sync`).
-    After an error nothing is left of it, and what was there before is still there. Only a plain file is replaced: the
-    name of a disk or a pipe would be lost to all other programs.
+    After an error nothing is left of it, and what was there before is still there. A link is replaced, and not what it
+    leads to.
 
     Raises:
-        PathFailed: it can't be made, written or renamed, or something that is no plain file has its name.
+        PathFailed: it can't be made, written or renamed.
     """
     try:
-        _check_replaceable(destination)
         _remove_left(destination)
         temporary, descriptor = _made(destination)
     except (OSError, ValueError) as error:
@@ -63,12 +62,20 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _check_replaceable(destination: Path) -> None:
-    """Refuse a place where something is that is no plain file, or that leads to such a thing."""
+def require_plain(destination: Path) -> None:
+    """Refuse a place where something is that is no plain file, or that leads to such a thing.
+
+    The name of a disk that somebody gave for that of a file would be lost to all other programs.
+
+    Raises:
+        PathFailed: it is so, or can't be looked at.
+    """
     try:
         mode = destination.stat().st_mode
     except FileNotFoundError:
         return
+    except (OSError, ValueError) as error:
+        raise PathFailed.of(HERE, str(destination), error) from error
     if not stat.S_ISREG(mode):
         reason = "it is a directory" if stat.S_ISDIR(mode) else "it is no plain file, and can't be replaced by one"
         raise PathFailed(tree=HERE, path=str(destination), reason=reason)

@@ -24,7 +24,7 @@ from libironic_disk.machine.boot.grub_image import Platform
 from libironic_disk.machine.drives import fat_image
 from libironic_disk.machine.isos.writing import check_room
 from libironic_disk.machine.isos.xorriso import NOT_WHOLE, is_partition
-from libironic_disk.machine.replacing import replacing
+from libironic_disk.machine.replacing import replacing, require_plain
 from libironic_disk.pure.boot import grubcfg
 from libironic_disk.pure.bootisos import spec as specs
 from libironic_disk.pure.bootisos.spec import BootIsoSpec
@@ -96,6 +96,7 @@ def build(spec: BootIsoSpec, destination: Path, *, cancel: Cancellation | None =
     # What is neither kernel nor RAM disk is there twice before the end.
     check_room(destination.parent, 2 * size - kernel.size - ramdisk.size)
     uuid = specs.volume_uuid(_digest(spec, (kernel, ramdisk), cancel))
+    require_plain(destination)
     with replacing(destination) as temporary, _scratch(destination) as made:
         parts = _parts(spec, made, grubcfg.early_config(uuid), specs.menu(spec, uuid))
         _cancelled(cancel)

@@ -15,7 +15,7 @@ from libironic_disk.machine.images.file_ranges import SYNC_WRITE, synchronise
 from libironic_disk.machine.images.metering import Meter
 from libironic_disk.machine.isos.opening import OpenFile, Part
 from libironic_disk.machine.paths import HERE
-from libironic_disk.machine.replacing import replacing
+from libironic_disk.machine.replacing import replacing, require_plain
 from libironic_disk.pure.ropes import Rope, Zeros
 from libironic_disk.units import MIB
 
@@ -56,6 +56,7 @@ def write(
     pieces = list(_data(rope, base))
     check_room(destination.parent, sum(length for _, _, length in pieces))
     meter = Meter(sink, rope.size, cancel)
+    require_plain(destination)
     with replacing(destination) as temporary:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CLOEXEC)
         try:

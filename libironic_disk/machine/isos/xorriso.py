@@ -16,7 +16,7 @@ from libironic_disk.events import Cancellation
 from libironic_disk.machine import process, scratch
 from libironic_disk.machine.isos.opening import OpenFile
 from libironic_disk.machine.isos.writing import check_room
-from libironic_disk.machine.replacing import replacing, sync
+from libironic_disk.machine.replacing import replacing, require_plain, sync
 from libironic_disk.pure.iso.changing import IsoEdit
 from libironic_disk.pure.iso.image import IsoImage, read_image
 from libironic_disk.pure.ropes import Base, Rope
@@ -61,6 +61,7 @@ def rewrite(
     new = {index: _partition_number(image, index, source.name) for index in edit.boot_images}
     changed = sum(rope.size for rope in (*edit.files.values(), *edit.boot_images.values()))
     check_room(destination.parent, source.size + changed + _SPARE)
+    require_plain(destination)
     with (
         replacing(destination) as temporary,
         scratch.directory(prefix=".xorriso-", parent=temporary.parent) as made,

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from libironic_disk.errors import PathFailed
-from libironic_disk.machine.replacing import replacing
+from libironic_disk.machine.replacing import replacing, require_plain
 
 _DIES = """
 import os, signal, sys
@@ -135,7 +135,7 @@ def test_what_only_has_such_a_name_stays(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["directory", "pipe", "link to a pipe"])
-def test_only_a_plain_file_is_replaced(tmp_path: Path, kind: str) -> None:
+def test_what_is_no_plain_file_is_told_from_one(tmp_path: Path, kind: str) -> None:
     place = tmp_path / "target"
     if kind == "directory":
         place.mkdir()
@@ -145,5 +145,6 @@ def test_only_a_plain_file_is_replaced(tmp_path: Path, kind: str) -> None:
         place.symlink_to("pipe")
     before = {path.name for path in tmp_path.iterdir()}
     with pytest.raises(PathFailed, match=f"{place} "):
-        write(place, b"new")
+        require_plain(place)
     assert {path.name for path in tmp_path.iterdir()} == before
+    require_plain(tmp_path / "none")
