@@ -48,11 +48,11 @@ _MODULES = (
 )
 # norandmaps: code is translated anew for each address that it lies at; so a program starts three times faster.
 # no_timer_check: the kernel's check of its timer panics where the host lets some ten ticks go by.
-# nohz=off and highres=off: the timer ticks by itself. Otherwise it is set anew for each next time, and an interrupt that
-# is lost is the last one: a machine was found halted for good, with no timer set.
+# nohz=off and highres=off: the timer ticks by itself. Otherwise it is set anew for each next time, and an interrupt
+# that is lost is the last one: a machine was found halted for good, with no timer set.
 # Timeouts of ten minutes: Linux takes an NVMe disk away for good whose command takes 30 seconds, and then the
-# controller's reset 60; on a host that has other work they do. virtio has no such limit, and SCSI and SD cards are tried
-# again.
+# controller's reset 60; on a host that has other work they do. virtio has no such limit, and SCSI and SD cards are
+# tried again.
 _COMMAND_LINE = (
     "console=ttyS0 quiet panic=-1 mitigations=off norandmaps random.trust_cpu=on tsc=reliable"
     " no_timer_check nohz=off highres=off nvme_core.io_timeout=600 nvme_core.admin_timeout=600"
