@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Final
 
-from libironic_disk.errors import BootIsoRefused, PathFailed, SourceChanged, SourceFailed, reason_of
+from libironic_disk.errors import BootIsoRefused, ConfigDriveInvalid, PathFailed, SourceChanged, SourceFailed, reason_of
 from libironic_disk.events import Cancellation
 from libironic_disk.machine import process, scratch
 from libironic_disk.machine.boot import esp, grub_image, signed_loader
@@ -206,7 +206,11 @@ def _parts(spec: BootIsoSpec, made: Path, early: str, menu: str) -> _Parts:
         return _Parts(tree=tree, esp=None)
     image = made / "esp.img"
     files = _esp_files(spec, early)
-    image.write_bytes(fat_image.make(files, sector_size=_SECTOR, label=_ESP_LABEL, tempdir=made))
+    try:
+        image.write_bytes(fat_image.make(files, sector_size=_SECTOR, label=_ESP_LABEL, tempdir=made))
+    except ConfigDriveInvalid as error:
+        reason = f"its EFI system partition can't be made: {error.reason}"
+        raise BootIsoRefused(iso=spec.volume_id, reason=reason) from error
     return _Parts(tree=tree, esp=image)
 
 

@@ -43,6 +43,10 @@ class Effect(StrEnum):
     CANCEL = "cancel"
 
 
+_CONTENT_PROGRAMS = ("doesn't keep what is written to it", "says that it made a whole ISO, and there is none")
+"""What the library says where mtools or xorriso called a success what the kernel refused them."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SystemCallFault:
     """A fault at each system call of a kind that leads to a place."""
@@ -95,11 +99,13 @@ class SystemCallFault:
     def is_right(self, error: BaseException) -> bool:
         """Whether it says what the kernel answered; a cancelled call says that it was cancelled.
 
-        A program that met it has words of its own.
+        A program that met it has words of its own, or was content with it, and what it made was looked at.
         """
         if self.effect is Effect.CANCEL:
             return isinstance(error, Cancelled)
         if isinstance(error, ProgramFailed) and error.stderr:
+            return True
+        if any(words in str(error) for words in _CONTENT_PROGRAMS):
             return True
         return isinstance(error, DiskError) and os.strerror(getattr(errno, self.effect)) in str(error)
 
