@@ -297,7 +297,7 @@ def test_a_missing_program_is_found_first(
     unchanged: LoopDisk, qcow2: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     mtools = ("mcopy", "mdel", "mdir", "mmd", "mren")
-    for name in ("mke2fs", "mkswap", "mkfs.vfat", *mtools, "grub-fstest", "grub-mkimage", "setpriv"):
+    for name in ("mke2fs", "mkswap", "mkfs.vfat", *mtools, "grub-fstest", "grub-mkimage", "setpriv", "prlimit"):
         found = oracles.output("which", name).strip()
         (tmp_path / name).symlink_to(found)
     monkeypatch.setattr(process, "_search_path", lambda: str(tmp_path))

@@ -160,7 +160,9 @@ def test_sums_are_those_of_zlib(tmp_path: Path, content: bytes, monkeypatch: pyt
 
 
 @pytest.mark.parametrize("firmware", list(Firmware))
-@pytest.mark.parametrize(("tool", "package"), [("grub-fstest", "grub-common"), ("setpriv", "util-linux")])
+@pytest.mark.parametrize(
+    ("tool", "package"), [("grub-fstest", "grub-common"), ("setpriv", "util-linux"), ("prlimit", "util-linux")]
+)
 def test_a_missing_tool_is_found_in_planning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, firmware: Firmware, tool: str, package: str
 ) -> None:
