@@ -170,7 +170,7 @@ def _call(attempt: Try) -> worker.Work:
 
 def _judged(attempt: Try, fault: Fault, ended: Ended) -> str:
     if not ended.signal:
-        _check_nothing_leaked(attempt, ended)
+        _check_nothing_leaked(attempt, ended, is_lasting=fault.stays)
     elif attempt.scene.files:
         _wait_until_detached(attempt.scene)
     assert not ended.orphans, f"these outlived the call: {ended.orphans}"
@@ -233,10 +233,12 @@ def _wait_until_detached(scene: Scene) -> None:
     raise AssertionError("a loop device outlived its user")
 
 
-def _check_nothing_leaked(attempt: Try, ended: Ended) -> None:
+def _check_nothing_leaked(attempt: Try, ended: Ended, *, is_lasting: bool = False) -> None:
+    """Assert that nothing is held or left; what a lasting fault keeps from being removed is named by the error."""
     assert not ended.leaked, f"held by the process: {ended.leaked}"
     scene = attempt.scene
-    left = set(holdings.files(scene.temporary)) - scene.keeps
+    said = str(ended.error) if is_lasting else ""
+    left = {name for name in holdings.files(scene.temporary) if name.split("/")[0] not in said} - scene.keeps
     assert not left, f"left in the folder of temporary files: {left}"
     for folder in (scene.temporary, *scene.files):
         assert not holdings.loop_devices(folder)
