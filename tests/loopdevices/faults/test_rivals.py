@@ -266,9 +266,9 @@ def test_who_leaves_while_waiting_disturbs_nobody(
                 process.wait_for("begun")
                 process.kill()
                 return
+            began = time.monotonic()
             if how == "cancelled":
                 threading.Timer(0.2, switch.cancel).start()
-            began = time.monotonic()
             timeout = LONG if how == "cancelled" else 0.2
             ended = applied(plans[1], cancel=switch, lock_timeout=timeout)
             assert ended.name == ("Cancelled" if how == "cancelled" else "DeviceLocked"), ended
