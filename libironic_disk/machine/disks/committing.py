@@ -12,7 +12,6 @@ Each step ends with a flush, because a disk may write in any order what lies bet
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
 
 from libironic_disk.errors import DeviceFailed
 from libironic_disk.machine.disks import disk_io
@@ -25,13 +24,10 @@ from libironic_disk.pure.disks.planning import Action, Plan
 from libironic_disk.pure.ranges import ByteRange, edges
 from libironic_disk.pure.roles import Role
 from libironic_disk.pure.tables.bootrecord import NO_SYSTEM, is_marked, with_boot_code
+from libironic_disk.pure.tables.geometry import ISO_DESCRIPTOR, ISO_MAGIC
 from libironic_disk.pure.tables.model import Extent
 from libironic_disk.pure.tables.reading import read_table
 from libironic_disk.pure.wholedisks.roots import is_esp
-from libironic_disk.units import KIB
-
-_ISO_DESCRIPTOR: Final = 32 * KIB
-_ISO_MAGIC: Final = b"CD001"
 
 
 def withhold(fd: int, device: str, plan: Plan) -> None:
@@ -46,7 +42,7 @@ def withhold(fd: int, device: str, plan: Plan) -> None:
         # Without its first sector a FAT is none. Its files would start a system of which a part is gone already.
         size = plan.topology.sector_size
         esps = [Extent(part.start, bytes(size)) for part in plan.partitions if part.role is Role.ESP and not part.keep]
-        _write_for_sure(fd, device, [Extent(0, NO_SYSTEM), *esps])
+        disk_io.write_and_check(fd, device, [Extent(0, NO_SYSTEM), *esps])
     else:
         blank_head(fd, device, min(HEAD, plan.size), plan.topology.sector_size)
 
@@ -65,9 +61,9 @@ def disarm(fd: int, device: str, *, size: int, sector_size: int) -> None:
     esps = [part.start for part in table.partitions if is_esp(table, part)] if table is not None else []
     # Without the mark there is no boot code, and the sector may be somebody else's, as of an md superblock.
     code = [Extent(0, NO_SYSTEM)] if is_marked(read(0, sector_size)) else []
-    # UEFI starts an ISO image that has no table, too, by what is at 32 KiB (ECMA-119, section 8).
-    iso = [_ISO_DESCRIPTOR] if read(_ISO_DESCRIPTOR + 1, len(_ISO_MAGIC)) == _ISO_MAGIC else []
-    _write_for_sure(fd, device, [*code, *(Extent(start, bytes(sector_size)) for start in (*esps, *iso))])
+    # UEFI starts an ISO image that has no table, too.
+    iso = [ISO_DESCRIPTOR] if read(ISO_DESCRIPTOR + 1, len(ISO_MAGIC)) == ISO_MAGIC else []
+    disk_io.write_and_check(fd, device, [*code, *(Extent(start, bytes(sector_size)) for start in (*esps, *iso))])
 
 
 def commit(fd: int, device: str, plan: Plan, head: Sequence[Extent]) -> None:
@@ -114,9 +110,3 @@ def blank(fd: int, device: str, plan: Plan) -> None:
     else:
         spans = [ByteRange(extent.offset, extent.offset + len(extent.data)) for extent in encode_table(plan, b"")]
     disk_io.blank(fd, device, spans)
-
-
-def _write_for_sure(fd: int, device: str, extents: Sequence[Extent]) -> None:
-    disk_io.write(fd, device, extents)
-    disk_io.flush(fd, device)
-    disk_io.check_reads(disk_io.reader(fd, device), device, extents)

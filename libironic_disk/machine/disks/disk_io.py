@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Final
 
@@ -89,6 +89,17 @@ def check_reads(read: Reader, device: str, extents: Iterable[Extent]) -> None:
         if read(offset, len(data)) != data:
             reason = "other bytes than were written"
             raise DeviceFailed(device=device, action="reading back from", reason=reason, offset=offset)
+
+
+def write_and_check(fd: int, device: str, extents: Sequence[Extent]) -> None:
+    """Write every extent, wait until the disk has them, and prove that it gives them back.
+
+    Raises:
+        DeviceFailed: the kernel couldn't write or read, or something else is there.
+    """
+    write(fd, device, extents)
+    flush(fd, device)
+    check_reads(reader(fd, device), device, extents)
 
 
 def zero(fd: int, device: str, spans: Iterable[ByteRange], cancel: Cancellation | None = None) -> int:

@@ -64,9 +64,7 @@ def write_ends(fd: int, device: str, withheld: Sequence[Extent], sector_size: in
     fronts, behind = _head(len(head.data), sector_size)
     last = [[front] for front in _pieces(head, reversed(fronts))]
     for step in ([*_pieces(head, behind), *others], *last):
-        disk_io.write(fd, device, step)
-        disk_io.flush(fd, device)
-        disk_io.check_reads(disk_io.reader(fd, device), device, step)
+        disk_io.write_and_check(fd, device, step)
 
 
 def _head(end: int, sector_size: int) -> tuple[tuple[ByteRange, ...], tuple[ByteRange, ...]]:

@@ -21,12 +21,15 @@ from libironic_disk.units import KIB, in_words
 HEAD_SIZE: Final = 68 * KIB
 """How many bytes of an image tell: sector 1 of any size, ISO 9660's first descriptor and superblocks lie within."""
 
+ISO_DESCRIPTOR: Final = 16 * 2048
+"""Where ISO 9660's first volume descriptor is, in the 17th sector of 2048 bytes (ECMA-119, section 7.1.1)."""
+
+ISO_MAGIC: Final = b"CD001"
+"""What begins in its second byte (section 8.1.2)."""
+
 _SECTOR_SIZES: Final = (512, 1024, 2048, 4096)
 # UEFI 2.10, table 5.5.
 _LAST_USABLE_AT: Final = 48
-# ECMA-119, section 7.1.1 and 8.1.2: in the 17th sector of 2048 bytes.
-_ISO_9660_AT: Final = 16 * 2048 + 1
-_ISO_9660: Final = b"CD001"
 _BOOTABLE: Final = b"\x55\xaa"
 
 
@@ -37,7 +40,7 @@ def check_is_disk(head: bytes, *, image: str) -> None:
         ImageRefused: there is no partition table, no boot sector and no ISO 9660 file system.
     """
     is_gpt = any(head[size : size + len(MAGIC)] == MAGIC for size in _SECTOR_SIZES)
-    is_iso = head[_ISO_9660_AT : _ISO_9660_AT + len(_ISO_9660)] == _ISO_9660
+    is_iso = head.startswith(ISO_MAGIC, ISO_DESCRIPTOR + 1)
     if is_gpt or is_iso or head[RECORD_SIZE - len(_BOOTABLE) : RECORD_SIZE] == _BOOTABLE:
         return
     if file_system_size(head) is not None:
