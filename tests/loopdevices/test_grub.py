@@ -21,6 +21,7 @@ from libironic_disk.pure.boot.kernelparams import KernelParameters
 from libironic_disk.pure.disks.layout import FileSystem
 from libironic_disk.pure.roles import Architecture, Firmware
 from libironic_disk.pure.tables.model import TableKind
+from tests.support import oracles
 
 pytestmark = pytest.mark.loopdevice
 
@@ -59,8 +60,7 @@ def files_on(disk: SystemDisk, look: Callable[[RootDir], object]) -> None:
 
 def as_grub_reads(disk: SystemDisk, path: str) -> bytes:
     """A file of the root file system, read by GRUB's own code."""
-    argv = ["grub-fstest", disk.root.node, "cat", f"(loop0){path}"]
-    return subprocess.run(argv, check=True, capture_output=True).stdout
+    return oracles.grub_cat(disk.root.node, path)
 
 
 @pytest.mark.parametrize("table", list(TableKind))

@@ -32,7 +32,7 @@ from libironic_disk.pure.boot.multimenu import ENVIRONMENT
 from libironic_disk.pure.disks.layout import FileSystem
 from libironic_disk.units import MIB
 from tests.conftest import Bench
-from tests.support import disks, multiboot_partition
+from tests.support import disks, multiboot_partition, oracles
 from tests.support.multiboot_partition import Partitions, image_files
 
 pytestmark = pytest.mark.loopdevice
@@ -51,8 +51,7 @@ def ids(partitions: Partitions) -> list[str]:
 
 
 def as_grub_reads(partitions: Partitions, path: str) -> bytes:
-    argv = ["grub-fstest", partitions.multiboot, "cat", f"(loop0){path}"]
-    return subprocess.run(argv, check=True, capture_output=True).stdout
+    return oracles.grub_cat(partitions.multiboot, path)
 
 
 def contents(node: str) -> str:

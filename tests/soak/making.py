@@ -267,7 +267,7 @@ def _throw(node: str, switch: Switch, key: str) -> None:
 
 def _block(node: str) -> dict[str, str]:
     """Return what GRUB's own programs read of its environment block."""
-    block = oracles.output_of_bytes("grub-fstest", node, "cat", "(loop0)/boot/grub/grubenv")
+    block = oracles.grub_cat(node, "/boot/grub/grubenv")
     with tempfile.NamedTemporaryFile() as file:
         file.write(block)
         file.flush()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -13,7 +13,7 @@ from libironic_disk.pure.ranges import ByteRange
 from libironic_disk.pure.report import DeployResult
 from libironic_disk.pure.roles import Firmware, Role
 from tests.conftest import Bench
-from tests.support import oracles
+from tests.support import oracles, wholedisks
 from tests.support.block_log import logged
 from tests.support.disks import attach, copied
 from tests.support.firmware_rules import FirmwareView, passes_on
@@ -66,6 +66,21 @@ class Scene:
         # next device.
         assert Firmware.BIOS not in self.firmwares or passes_on(moment), moment.name
         return Boots.NOTHING
+
+    def seen(self, *, seed: int, torn: int, kept: Sequence[ByteRange] = ()) -> Counter[str]:
+        """Look at the disk at each moment, and return how often it boots what.
+
+        There is a table for everybody when it boots something, and for nobody else; or, where ranges are kept, always,
+        and these are as they were.
+        """
+        seen: Counter[str] = Counter()
+        for moment in self.run.moments(self.place, seed=seed, torn=torn):
+            boots = self.boots(moment)
+            seen[boots] += 1
+            wanted = wholedisks.EVERYBODY if kept or boots is not Boots.NOTHING else set()
+            assert self.view.opinions(moment) == wanted, moment.name
+            assert moment.equals(self.run.before, kept), moment.name
+        return seen
 
     def _whole(self, moment: Moment) -> Boots:
         # To UEFI the boot code is nothing.

@@ -47,14 +47,21 @@ class GoingDisk:
     def really(self) -> Iterator[LoopDisk]:
         """Give what is on it, as a disk of its own; it is back then."""
         self.come_back()
-        file = self._bench.blank_file(1)
-        subprocess.run(["blockdev", "--flushbufs", self.node], check=True)
-        subprocess.run(["cp", "--sparse=always", self.node, file], check=True)
-        with attach(file, _SECTOR) as found:
-            settle()
+        with copy_of(self._bench, self.node) as found:
             yield found
-            settle()
-        file.unlink()
+
+
+@contextmanager
+def copy_of(bench: Bench, node: str) -> Iterator[LoopDisk]:
+    """Give what is on a disk of 512-byte sectors as a loop disk, which stays whatever becomes of that one."""
+    file = bench.blank_file(1)
+    subprocess.run(["blockdev", "--flushbufs", node], check=True)
+    subprocess.run(["cp", "--sparse=always", node, file], check=True)
+    with attach(file, _SECTOR) as found:
+        settle()
+        yield found
+        settle()
+    file.unlink()
 
 
 @contextmanager

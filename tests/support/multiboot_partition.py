@@ -5,17 +5,22 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from libironic_disk import filesystems
 from libironic_disk.machine.boot import image_entries, multiboot_directory
 from libironic_disk.machine.boot.grub_image import Platform
 from libironic_disk.machine.trees.mounts import mounted
 from libironic_disk.machine.trees.rootfs import RootDir
+from libironic_disk.pure.boot import grubenv
+from libironic_disk.pure.boot import switching as pure_switching
 from libironic_disk.pure.boot.kernelparams import KernelParameters
 from libironic_disk.pure.boot.menurecord import ImageRecord, MenuRecord, Place
+from libironic_disk.pure.boot.multimenu import ENVIRONMENT, menu_path
 from libironic_disk.pure.disks.layout import FileSystem
 from libironic_disk.units import MIB
 from tests.conftest import Bench
+from tests.support import oracles
 
 MULTIBOOT_UUID = "11111111-2222-4333-8444-555555555555"
 
@@ -49,6 +54,13 @@ def write(node: str, filesystem: FileSystem, files: Mapping[str, bytes]) -> None
         for path, data in files.items():
             tree.make_dirs(path.rpartition("/")[0] or "/")
             tree.write_file(path, data)
+
+
+def as_grub_finds(device: str | Path, *, partition: str = "") -> tuple[pure_switching.SwitchState, bytes]:
+    """Return what GRUB's own code reads of a multiboot partition: what was chosen, and the menu that it shows then."""
+    block = oracles.grub_cat(device, ENVIRONMENT, partition=partition)
+    state = pure_switching.from_variables(grubenv.parse(block, path=ENVIRONMENT))
+    return state, oracles.grub_cat(device, menu_path(state.generation), partition=partition)
 
 
 def make(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from dataclasses import dataclass
+from pathlib import Path
 
 
 def output(*argv: str, ok: tuple[int, ...] = (0,)) -> str:
@@ -19,6 +20,12 @@ def output_of_bytes(*argv: str) -> bytes:
     ended = subprocess.run(argv, capture_output=True, check=False)
     assert ended.returncode == 0, f"{argv} ended with {ended.returncode}: {ended.stderr!r}"
     return ended.stdout
+
+
+def grub_cat(device: str | Path, path: str, *, partition: str = "") -> bytes:
+    """Return a file as GRUB's own code reads it; ``partition`` is ``gpt2``, say, for one of a whole disk's."""
+    place = f"loop0,{partition}" if partition else "loop0"
+    return output_of_bytes("grub-fstest", str(device), "cat", f"({place}){path}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

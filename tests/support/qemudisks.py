@@ -14,14 +14,14 @@ from pathlib import Path
 from lab.hotplug import BAY, FAILING, FILE, SCSI, SERVED
 from lab.testmachine import SHARE
 from tests.conftest import Bench
-from tests.support.disks import LoopDisk, attach
+from tests.support.disks import LoopDisk
+from tests.support.goingdisks import copy_of
 from tests.support.oracles import output
 from tests.support.qemu_monitor import Monitor, Value, monitor
 from tests.support.udevd import settle, until
 
 _ID = "plugged"
 _FAULTY = "faulty"
-_SECTOR = 512
 _SECONDS = 60
 _NVME_RETRIES = Path("/sys/module/nvme_core/parameters/max_retries")
 
@@ -188,14 +188,8 @@ class QemuDisk:
         """Give what is on it, as a disk of its own; it is in, and sound, then."""
         self.plug_in()
         self.mend()
-        file = self._bench.blank_file(1)
-        output("blockdev", "--flushbufs", self.node)
-        output("cp", "--sparse=always", self.node, str(file))
-        with attach(file, _SECTOR) as found:
-            settle()
+        with copy_of(self._bench, self.node) as found:
             yield found
-            settle()
-        file.unlink()
 
     def _add(self, qemu: Monitor, driver: str, **properties: Value) -> None:
         qemu.run("device_add", driver=driver, id=_ID, serial=_ID, drive=self._contents, **properties)

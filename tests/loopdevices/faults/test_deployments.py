@@ -4,41 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 
 import pytest
 from _pytest.mark import ParameterSet
 
 from lab.imageserver import served
-from libironic_disk.pure.roles import Firmware
 from tests.loopdevices.faults.conftest import Walk
 from tests.support.faults.fault import Fault
 from tests.support.faults.folders import SOURCE_FAULTS, SOURCES_GO
 from tests.support.faults.kinds import DISK_FAULTS, MACHINE_FAULTS, OTHER_FAULTS, PROGRAM_FAULTS
 from tests.support.faults.scenes import folder
-from tests.support.faults.work import Of, Work
-from tests.support.faults.works import deployments, parts, wholes
+from tests.support.faults.work import Work
+from tests.support.faults.works import deployments
+from tests.support.faults.works.onto_disks import OF_ONE_IMAGE
 
 pytestmark = [pytest.mark.loopdevice, pytest.mark.timeout(7200)]
 
 FAULTS = (*DISK_FAULTS, *SOURCE_FAULTS, SOURCES_GO, *MACHINE_FAULTS, *PROGRAM_FAULTS, *OTHER_FAULTS)
 
-WORKS: dict[str, Callable[[Path], Of]] = {
-    "whole": wholes.raw_image,
-    "whole-4096": partial(wholes.raw_image, sector_size=4096),
-    "whole-file": wholes.onto_a_file,
-    "whole-grows": wholes.growing_image,
-    "bios": partial(deployments.partition_image, firmware=Firmware.BIOS),
-    "uefi": partial(deployments.partition_image, firmware=Firmware.UEFI),
-    "qemu-img": deployments.by_qemu_img,
-    "iterator": deployments.by_iterator,
-    "kept": deployments.beside_a_kept_volume,
-    "partitioning": parts.partitioning,
-    "drive-iso": parts.config_drive,
-    "drive-fat": partial(parts.config_drive, sector_size=4096),
-    "image": parts.image,
-}
 _SERVED = "http"
 _QUICK = ("whole", "drive-iso")
 """Works that every fault is walked through whenever tests run."""
@@ -50,7 +34,7 @@ _ALWAYS = 8
 def pairs() -> list[ParameterSet]:
     return [
         pytest.param(kind, fault, marks=marked(kind, 3 * row + column), id=f"{kind}-{fault.name}")
-        for row, kind in enumerate((*WORKS, _SERVED))
+        for row, kind in enumerate((*OF_ONE_IMAGE, _SERVED))
         for column, fault in enumerate(FAULTS)
     ]
 
@@ -77,7 +61,7 @@ def make() -> Iterator[Callable[[str], Work]]:
 def begin(kind: str, where: Path, stack: ExitStack) -> Work:
     if kind == _SERVED:
         return deployments.by_http(where, stack.enter_context(served(where)))
-    return WORKS[kind](where)
+    return OF_ONE_IMAGE[kind](where)
 
 
 @pytest.mark.parametrize(("kind", "fault"), pairs())

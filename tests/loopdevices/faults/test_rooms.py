@@ -2,38 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from _pytest.mark import ParameterSet
 
-from libironic_disk.pure.roles import Firmware
 from tests.loopdevices.faults.conftest import Walk
 from tests.support.faults.rooms import NONE_FOR_DATA, NONE_FOR_ZEROS, TooLittleRoom
 from tests.support.faults.scenes import folder, with_a_medium
-from tests.support.faults.work import Of
-from tests.support.faults.works import deployments, multiimage, parts, wholes
+from tests.support.faults.works import multiimage
+from tests.support.faults.works.onto_disks import OF_ONE_IMAGE, Make
 
 pytestmark = [pytest.mark.loopdevice, pytest.mark.timeout(7200)]
 
-Make = Callable[[Path], Of]
 WORKS: dict[str, Make] = {
-    "whole": wholes.raw_image,
-    "whole-4096": partial(wholes.raw_image, sector_size=4096),
-    "whole-file": wholes.onto_a_file,
-    "whole-grows": wholes.growing_image,
-    "bios": partial(deployments.partition_image, firmware=Firmware.BIOS),
-    "uefi": partial(deployments.partition_image, firmware=Firmware.UEFI),
-    "qemu-img": deployments.by_qemu_img,
-    "kept": deployments.beside_a_kept_volume,
-    "partitioning": parts.partitioning,
+    **{name: make for name, make in OF_ONE_IMAGE.items() if name != "iterator"},
     "several": multiimage.several,
     "anew": multiimage.one_anew,
-    "drive-iso": parts.config_drive,
-    "drive-fat": partial(parts.config_drive, sector_size=4096),
-    "image": parts.image,
 }
 _GROWING = ("bios", "uefi", "qemu-img", "partitioning", "several")
 """Works that wipe the disk, and then need more of it than was in use before."""

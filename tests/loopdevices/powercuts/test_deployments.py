@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from libironic_disk.request import DeployRequest
 from libironic_disk.units import MIB
 from tests.conftest import Bench
 from tests.loopdevices.powercuts.conftest import Tell
-from tests.support import oracles, wholedisks
+from tests.support import oracles
 from tests.support.cut_deployments import Boots, Scene, assert_each, deployed_twice
 from tests.support.power_cuts import outside
 
@@ -120,12 +119,7 @@ def test_there_is_no_table_before_the_last_write(
     bench: Bench, tmp_path: Path, torn: int, tell: Tell, kind: Kind
 ) -> None:
     done = scene(bench, tmp_path, kind)
-    seen: Counter[str] = Counter()
-    for moment in done.run.moments(done.place, seed=21, torn=torn):
-        boots = done.boots(moment)
-        seen[boots] += 1
-        wanted = wholedisks.EVERYBODY if boots is not Boots.NOTHING else set()
-        assert done.view.opinions(moment) == wanted, moment.name
+    seen = done.seen(seed=21, torn=torn)
     assert_each(seen)
     tell(f"deploy over a system, {kind}", done.run, seen)
 
@@ -147,12 +141,7 @@ def test_a_kept_partition_and_its_entry_are_there_at_each_moment(
     bench: Bench, tmp_path: Path, torn: int, tell: Tell, kind: Kind
 ) -> None:
     done = scene(bench, tmp_path, kind, preserve=True)
-    kept = kept_and_table(done, kind)
-    seen: Counter[str] = Counter()
-    for moment in done.run.moments(done.place, seed=22, torn=torn):
-        seen[done.boots(moment)] += 1
-        assert done.view.opinions(moment) == wholedisks.EVERYBODY, moment.name
-        assert moment.equals(done.run.before, kept), moment.name
+    seen = done.seen(seed=22, torn=torn, kept=kept_and_table(done, kind))
     assert_each(seen)
     tell(f"deploy beside a kept volume, {kind}", done.run, seen)
 
@@ -174,14 +163,7 @@ def test_a_deployment_that_is_cancelled_leaves_the_old_system_or_nothing(
     bench: Bench, tmp_path: Path, torn: int, tell: Tell, kind: Kind, preserve: bool
 ) -> None:
     done = scene(bench, tmp_path, kind, preserve=preserve, ends_in=Phase.BOOT_LOADER)
-    kept = kept_and_table(done, kind) if preserve else ()
-    seen: Counter[str] = Counter()
-    for moment in done.run.moments(done.place, seed=32, torn=torn):
-        boots = done.boots(moment)
-        seen[boots] += 1
-        wanted = wholedisks.EVERYBODY if preserve or boots is not Boots.NOTHING else set()
-        assert done.view.opinions(moment) == wanted, moment.name
-        assert moment.equals(done.run.before, kept), moment.name
+    seen = done.seen(seed=32, torn=torn, kept=kept_and_table(done, kind) if preserve else ())
     assert seen[Boots.OLD] >= 1
     assert seen[Boots.NEW] == 0
     assert seen[Boots.NOTHING] > 30

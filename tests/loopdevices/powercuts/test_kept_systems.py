@@ -7,7 +7,6 @@ that is kept; of the others, which are written one after another, the menu names
 from __future__ import annotations
 
 import hashlib
-import subprocess
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +14,6 @@ from pathlib import Path
 import pytest
 
 from libironic_disk import multiboot
-from libironic_disk.pure.boot import grubenv
-from libironic_disk.pure.boot import switching as pure_switching
-from libironic_disk.pure.boot.multimenu import ENVIRONMENT, menu_path
 from libironic_disk.pure.disks.layout import FileSystem
 from libironic_disk.pure.ranges import ByteRange, without
 from libironic_disk.pure.roles import Firmware
@@ -98,17 +94,6 @@ def deploy(kind: Kind, node: str, images: dict[str, Path], *, anew: bool) -> Non
     multiboot.apply(multiboot.plan(request))
 
 
-def menu(partition: str) -> bytes:
-    """Return the menu that GRUB shows."""
-    state = pure_switching.from_variables(grubenv.parse(_read(partition, ENVIRONMENT), path=ENVIRONMENT))
-    return _read(partition, menu_path(state.generation))
-
-
-def _read(partition: str, path: str) -> bytes:
-    argv = ["grub-fstest", partition, "cat", f"(loop0){path}"]
-    return subprocess.run(argv, check=True, capture_output=True).stdout
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scene:
     """A disk of which a part was written anew, and where its partitions are."""
@@ -162,7 +147,7 @@ def test_what_is_kept_is_there_at_each_moment_and_boots(bench: Bench, torn: int,
                 assert view.opinions(moment) == wholedisks.EVERYBODY
             state = hashlib.sha256(b"".join(moment.read(span.start, span.size) for span in of_grub)).digest()
             if state not in menus:
-                menus[state] = menu(partition)
+                _, menus[state] = multiboot_partition.as_grub_finds(partition)
             found = systems_in(menus[state])
             assert KEPT in found, moment.name
             for age, disk, uuids in (("old", done.run.before, OLD), ("new", done.after, NEW)):

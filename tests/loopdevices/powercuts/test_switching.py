@@ -15,14 +15,13 @@ from pathlib import Path
 import pytest
 
 from libironic_disk import switching
-from libironic_disk.pure.boot import grubenv
 from libironic_disk.pure.boot import switching as pure_switching
-from libironic_disk.pure.boot.multimenu import CONFIG, ENVIRONMENT, menu_path
+from libironic_disk.pure.boot.multimenu import CONFIG
 from libironic_disk.pure.disks.layout import FileSystem
 from libironic_disk.units import MIB
 from tests.conftest import Bench
 from tests.loopdevices.powercuts.conftest import Tell
-from tests.support import multiboot_partition
+from tests.support import multiboot_partition, oracles
 from tests.support.block_log import logged
 from tests.support.disks import copied
 from tests.support.multiboot_partition import Partitions, image_files
@@ -42,13 +41,8 @@ class Seen:
 
 def as_grub(disk: Path) -> Seen:
     """Read the multiboot partition with GRUB's own file system code."""
-    state = pure_switching.from_variables(grubenv.parse(_cat(disk, ENVIRONMENT), path=ENVIRONMENT))
-    return Seen(state=state, menu=_cat(disk, menu_path(state.generation)), config=_cat(disk, CONFIG))
-
-
-def _cat(disk: Path, path: str) -> bytes:
-    argv = ["grub-fstest", str(disk), "cat", f"(loop0){path}"]
-    return subprocess.run(argv, check=True, capture_output=True).stdout
+    state, menu = multiboot_partition.as_grub_finds(disk)
+    return Seen(state=state, menu=menu, config=oracles.grub_cat(disk, CONFIG))
 
 
 def as_linux(disk: Path, copy: Path) -> Seen:

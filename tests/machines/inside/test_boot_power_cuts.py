@@ -13,15 +13,13 @@ from pathlib import Path
 import pytest
 
 from libironic_disk import multiboot, switching
-from libironic_disk.pure.boot import grubenv
-from libironic_disk.pure.boot import switching as pure_switching
-from libironic_disk.pure.boot.multimenu import CONFIG, ENVIRONMENT, menu_path
+from libironic_disk.pure.boot.multimenu import CONFIG
 from libironic_disk.pure.disks.layout import FileSystem
 from libironic_disk.pure.disks.sizes import mib
 from libironic_disk.pure.multiboot.description import Disk, DiskIdKind, Image, MultiImage, Volume
 from libironic_disk.units import MIB
 from tests.conftest import Bench
-from tests.support import dm_log, multiboot_partition
+from tests.support import dm_log, multiboot_partition, oracles
 from tests.support.multiboot_partition import Partitions, image_files
 
 pytestmark = pytest.mark.inside
@@ -39,13 +37,12 @@ class GrubView:
         self._image = image
 
     def read(self, path: str) -> bytes:
-        argv = ["grub-fstest", str(self._image), "cat", f"(loop0){path}"]
-        return subprocess.run(argv, check=True, capture_output=True).stdout
+        return oracles.grub_cat(self._image, path)
 
     def choice(self) -> tuple[str, bytes]:
         """What GRUB boots next, and the menu that it shows."""
-        state = pure_switching.from_variables(grubenv.parse(self.read(ENVIRONMENT), path=ENVIRONMENT))
-        return state.boots_next, self.read(menu_path(state.generation))
+        state, menu = multiboot_partition.as_grub_finds(self._image)
+        return state.boots_next, menu
 
 
 def moments(before: bytes, log: str, image: Path) -> Iterator[GrubView]:

@@ -146,18 +146,13 @@ def assert_released(disk: LoopDisk) -> None:
 
 def as_grub_reads(file: Path) -> Seen:
     """Return what GRUB's code reads of a multiboot partition's bytes."""
-
-    def cat(path: str) -> bytes:
-        argv = ["grub-fstest", str(file), "cat", f"(loop0){path}"]
-        return subprocess.run(argv, check=True, capture_output=True).stdout
-
     with tempfile.NamedTemporaryFile() as block:
-        block.write(cat(f"{_GRUB}/grubenv"))
+        block.write(oracles.grub_cat(file, f"{_GRUB}/grubenv"))
         block.flush()
         said = oracles.output("grub-editenv", block.name, "list")
     variables = dict(line.split("=", 1) for line in said.splitlines())
     generation = "b" if variables.pop("menu_generation") == "b" else "a"
-    menu = cat(f"{_GRUB}/menu-{generation}.cfg").decode()
+    menu = oracles.grub_cat(file, f"{_GRUB}/menu-{generation}.cfg").decode()
     ids = re.findall(r"^menuentry .* --id '([^']+)'", menu, re.MULTILINE)
     kernels = re.findall(r"^  linux '?([^ ']+)", menu, re.MULTILINE)
     return Seen(variables=variables, menu=tuple(zip(ids, kernels, strict=True)))
