@@ -40,8 +40,8 @@ NATIVE = ("-accel", "kvm", "-cpu", "host", "-smp", "2")
 
 _KVM = Path("/dev/kvm")
 _PROBE_TIMEOUT = 3
-# A boot sector that writes @KVM@ to the first serial port: mov dx, 0x3f8; mov al, '@'; out dx, al; ...; hlt
-_PROBE = b"\xba\xf8\x03" + b"".join(b"\xb0" + bytes([letter]) + b"\xee" for letter in b"@KVM@") + b"\xf4"
+# A boot sector that writes @KVM@ to the first serial port: cli; mov dx, 0x3f8; mov al, '@'; out dx, al; ...; hlt
+_PROBE = b"\xfa\xba\xf8\x03" + b"".join(b"\xb0" + bytes([letter]) + b"\xee" for letter in b"@KVM@") + b"\xf4"
 
 
 class MachineFailed(Exception):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-# Writes the text at 0x7c40 to the first serial port, echoes one character, then says so and stops.
+# Writes the text at 0x7c40 to the first serial port, echoes one character, then stops. With interrupts on, SeaBIOS
+# writes what it has left to say from its timer's, in the midst of the text.
 _CODE = bytes.fromhex(
-    "31c0 8ed8"  # xor ax, ax; mov ds, ax
+    "fa 31c0 8ed8"  # cli; xor ax, ax; mov ds, ax
     "ba f803"  # mov dx, 0x3f8
     "be 407c"  # mov si, 0x7c40
     "ac 84c0 7403 ee ebf8"  # next: lodsb; test al, al; jz wait; out dx, al; jmp next
