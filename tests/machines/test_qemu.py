@@ -85,11 +85,11 @@ def test_a_machine_ends_with_the_process_that_started_it() -> None:
 
 
 @pytest.mark.parametrize(("more", "is_taken"), [((), True), (("-S",), False)], ids=["runs", "does nothing"])
-def test_the_native_processor_is_taken_only_if_it_runs_an_instruction(
+def test_the_native_processor_is_taken_only_if_a_firmware_runs(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, more: tuple[str, ...], is_taken: bool
 ) -> None:
     """An emulated one plays it, so that this says the same on every host; -S leaves it stopped."""
     monkeypatch.setattr(qemu, "_KVM", tmp_path)
     monkeypatch.setattr(qemu, "NATIVE", (*qemu.EMULATED, "-name", "native", *more))
-    monkeypatch.setattr(qemu, "_PROBE_TIMEOUT", 20 if is_taken else 0.5)
+    monkeypatch.setattr(qemu, "_PROBE_TIMEOUT", 60 if is_taken else 0.5)
     assert qemu.processor.__wrapped__() == (qemu.NATIVE if is_taken else qemu.EMULATED)
