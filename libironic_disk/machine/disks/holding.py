@@ -57,7 +57,7 @@ class HeldDisk:
             PlanOutdated: it isn't.
             DeviceFailed: it can't be read, or doesn't do what it is told.
         """
-        # Before libparted opens it, which leaves its descriptors open if their flush fails.
+        # Behind the first write, all that could be done about it would be to leave the disk in whatever state it is.
         disk_io.check_flushes(self.fd, self.node)
         differences = fingerprint.differences(self._fingerprint())
         if differences:

@@ -7,8 +7,10 @@ and it never tells the kernel, because its way of doing so waits for udev, which
 It is used by pyparted's lower half. The objects of the upper one refer to each other in circles, so that they would
 live on when their device is given back; and without that each device that was ever looked at stays in memory.
 
-What it writes is written into memory. On the disk it would be a table that nobody planned, until ours took its place,
+It sees a disk in memory, never ours. What it writes would be a table that nobody planned, until ours took its place,
 and on an MBR boot code of its own, in which a BIOS without an active partition hangs: a power cut may be at any moment.
+And of a disk that it opens it opens all partitions as well, to flush them; one that can't be flushed stays open for as
+long as the process lives.
 """
 
 from __future__ import annotations
@@ -45,15 +47,6 @@ _REFUSALS: Final = (
 _LABELS: Final = {TableKind.GPT: "gpt", TableKind.MBR: "msdos"}
 
 
-def check_layout(node: str, plan: Plan) -> None:
-    """Let libparted lay out the plan's partitions in its memory; nothing is written.
-
-    Raises:
-        DeviceFailed: libparted refuses.
-    """
-    _lay_out(node, plan, write=False)
-
-
 def rehearse(node: str, plan: Plan) -> None:
     """Let libparted write the plan's table onto a disk in memory, of the same size and sectors, and read it back.
 
@@ -62,7 +55,7 @@ def rehearse(node: str, plan: Plan) -> None:
     """
     sector_size = plan.topology.sector_size
     with _disk_in_memory(plan.size, sector_size, instead_of=node) as (fd, scratch):
-        _lay_out(scratch, plan, write=True)
+        _lay_out(scratch, plan, instead_of=node)
         made = read_table(disk_io.reader(fd, scratch), device=scratch, disk_size=plan.size, sector_size=sector_size)
     laid_out = {(part.number, part.start, part.size) for part in made.partitions} if made else set()
     if laid_out != {(part.number, part.start, part.size) for part in plan.partitions}:
@@ -86,8 +79,8 @@ def _disk_in_memory(size: int, sector_size: int, *, instead_of: str) -> Iterator
                 yield fd, node
 
 
-def _lay_out(node: str, plan: Plan, *, write: bool) -> None:
-    """Lay the plan's partitions out on a device, and write the table if that is wanted.
+def _lay_out(scratch: str, plan: Plan, *, instead_of: str) -> None:
+    """Write the plan's table onto a blank device.
 
     Raises:
         DeviceFailed: libparted refuses.
@@ -96,11 +89,11 @@ def _lay_out(node: str, plan: Plan, *, write: bool) -> None:
     # libparted keeps its devices and its exception handler in globals that no lock guards.
     with lockutils.lock("libironic_disk-libparted"):
         try:
-            device = _ped.device_get(node)
+            device = _ped.device_get(scratch)
         except _REFUSALS as error:
-            raise _refused(node, str(error)) from error
+            raise _refused(instead_of, str(error)) from error
         try:
-            _fill(device, plan, write=write)
+            _fill(device, plan)
         except _REFUSALS as error:
             refused = str(error)
         except BaseException:
@@ -108,18 +101,18 @@ def _lay_out(node: str, plan: Plan, *, write: bool) -> None:
             device.cache_remove()
             raise
         # Else it would give the next caller this size again, whatever disk has the name by then.
-        known = _libparted.ped_device_get(os.fsencode(node))
+        known = _libparted.ped_device_get(os.fsencode(scratch))
         if known:
             _libparted.ped_device_destroy(known)
     if refused:
-        raise _refused(node, refused)
+        raise _refused(instead_of, refused)
 
 
 def _refused(node: str, reason: str) -> DeviceFailed:
     return DeviceFailed(device=node, action="writing a partition table to", reason=f"libparted: {reason}")
 
 
-def _fill(device: _ped.Device, plan: Plan, *, write: bool) -> None:
+def _fill(device: _ped.Device, plan: Plan) -> None:
     """Do it; all that libparted made is gone with this frame, but for the device."""
     disk = _ped.disk_new_fresh(device, _ped.disk_type_get(_LABELS[plan.table]))
     sector = device.sector_size
@@ -128,8 +121,7 @@ def _fill(device: _ped.Device, plan: Plan, *, write: bool) -> None:
         partition = _ped.Partition(disk, kind, geometry.start, geometry.end)
         # Any other constraint lets libparted move the partition to where it would rather have it.
         disk.add_partition(partition, _ped.constraint_exact(geometry))
-    if write:
-        disk.commit_to_dev()
+    disk.commit_to_dev()
 
 
 def _in_order(plan: Plan) -> Iterator[tuple[int, ByteRange]]:

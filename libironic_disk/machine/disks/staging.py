@@ -184,7 +184,6 @@ def check_writable(plan: Plan, disk: BlockNode) -> None:
         raise DeviceFailed(device=disk.node, action="partitioning", reason=reason)
     if plan.action is Action.MAKE:
         encode_table(plan, b"")
-        libparted.check_layout(disk.node, plan)
         libparted.rehearse(disk.node, plan)
 
 

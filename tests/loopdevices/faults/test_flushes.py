@@ -21,7 +21,7 @@ from tests.support import oracles
 from tests.support.disks import LoopDisk
 from tests.support.faults import worker
 from tests.support.faults.listening import Call
-from tests.support.faults.systemcalls import FLUSHES
+from tests.support.faults.systemcalls import FLUSHES, WRITES
 from tests.support.faults.worker import Held
 
 pytestmark = pytest.mark.loopdevice
@@ -58,3 +58,24 @@ def test_what_was_written_to_a_partition_without_waiting_and_was_lost_ends_the_c
         DiskState.UNBOOTABLE,
     )
     assert not oracles.has_table(disk.node)
+
+
+def test_a_write_that_a_partition_lost_costs_no_descriptor(disk: LoopDisk) -> None:
+    """The partition is an old one, which goes away: that it can't be flushed is nobody's business any more."""
+    old = set(partitioner.apply(planned(disk)).nodes.values())
+    written: set[str] = set()
+
+    def decide(call: Call, _: Held) -> int:
+        target = call.target()
+        assert target is not None
+        name = str(target.readlink())
+        if call.name in WRITES:
+            written.add(name)
+        return errno.EIO if name in old and disk.node not in written else 0
+
+    def work(sink: EventSink, cancel: Cancellation) -> None:
+        partitioner.apply(planned(disk), sink=sink, cancel=cancel)
+
+    ended = worker.run(work, held=Held(FLUSHES | WRITES, decide))
+    assert (ended.error, ended.leaked) == (None, ()), ended.trace
+    assert disk.node in written
