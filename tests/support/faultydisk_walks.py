@@ -37,7 +37,8 @@ from tests.support.faultydisks import FaultyDisk
 from tests.support.udevd import settle
 
 SIZE = 160 * MIB
-_DEADLINE = 900.0
+# What a device of each kind has in its place in sysfs.
+_KINDS = ("loop/backing_file", "dm/name", "md/level")
 
 
 class Work(Protocol):
@@ -245,9 +246,9 @@ def called(call: worker.Work, node: str, watch: Watch | None = None) -> worker.E
             tempfile.tempdir = folder
             return call(sink, cancel)
 
-        ended = worker.run(apart, deadline=_DEADLINE, held=watch.held if watch else None)
+        ended = worker.run(apart, held=watch.held if watch else None)
         assert not ended.signal
-        assert not ended.leaked, f"held by the process: {ended.leaked} ({ended.error})"
+        assert not ended.leaked, f"held by the process: {ended.leaked} ({ended.error})\n{ended.trace}"
         assert not ended.orphans, f"these outlived the call: {ended.orphans}"
         assert not holdings.files(Path(folder)), f"left behind: {holdings.files(Path(folder))}"
     error = ended.error
@@ -259,7 +260,7 @@ def called(call: worker.Work, node: str, watch: Watch | None = None) -> worker.E
 
 @contextmanager
 def _nothing_mapped() -> Iterator[None]:
-    """Assert that no loop device and no mapping comes to those that there are."""
+    """Assert that no loop device, mapping or array comes to those that there are."""
     settle()
     before = _devices()
     yield
@@ -268,7 +269,7 @@ def _nothing_mapped() -> Iterator[None]:
 
 
 def _devices() -> set[str]:
-    return {path.parts[3] for kind in ("loop/backing_file", "dm/name") for path in Path("/sys/block").glob(f"*/{kind}")}
+    return {path.parts[3] for kind in _KINDS for path in Path("/sys/block").glob(f"*/{kind}")}
 
 
 def places_of(bench: Bench, work: Work, disk: FaultyDisk) -> list[tuple[int, int]]:

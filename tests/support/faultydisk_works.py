@@ -1,4 +1,4 @@
-"""More calls on disks that fail by themselves: several images on a disk, and a config drive on its partition."""
+"""More calls on disks that fail: several images, on logical volumes too, and a config drive on its partition."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from pathlib import Path
 from libironic_disk import configdrive, multiboot
 from libironic_disk.configdrive import ConfigDrive
 from libironic_disk.events import Cancellation, EventSink
+from libironic_disk.machine.disks import sysfs
+from libironic_disk.machine.volumes import making
 from libironic_disk.units import MIB
 from tests.support import oracles
 from tests.support.faults.scenes import OldDisk
@@ -41,6 +43,53 @@ class Several:
     def found(self, disk: OldDisk) -> State:
         """Look at a disk: is it as before, is nothing there, or all of the new systems."""
         return multiimage.found_on(disk, _VERSIONS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OnVolumes:
+    """A file system onto a partition and an archive of files onto a logical volume beside it, with a menu of both."""
+
+    images: Mapping[str, Path]
+    name: str = "deploy an image onto a partition and one onto a logical volume"
+    has_whole_disk: bool = True
+
+    def call(self, node: str, sink: EventSink, cancel: Cancellation) -> object:
+        """Deploy, and stop the volumes, which run then."""
+        request = multiimage.request_for(asked_with_volumes(node, self.images), os_prober=False)
+        result = multiboot.apply(multiboot.plan(request), sink=sink, cancel=cancel)
+        # The disk may have failed since; to stop them none needs to be read.
+        making.stop_all([sysfs.whole_disk(node)])
+        return result
+
+    def found(self, disk: OldDisk) -> State:
+        """Look at a disk: is it as before, is nothing there, or all of the new systems."""
+        return multiimage.found_on(disk, _VERSIONS)
+
+
+def asked_with_volumes(device: str, images: Mapping[str, Path]) -> dict[str, object]:
+    """Return a description of the first system on a partition, the others on logical volumes, and one for all files."""
+    first, *others = images
+
+    def root(kind: str, name: str) -> dict[str, object]:
+        named: dict[str, object] = {"type": kind, "name": f"root-{name}", "mount": "/", "images": [name]}
+        return {**named, "size": "32", "file_system": "ext4"}
+
+    shared = {"type": "lv", "name": "srv", "mount": "/srv", "images": [*images], "size": "16", "file_system": "ext4"}
+    return {
+        "images": [
+            {"name": name, "image_pull_url": f"file://{path}", "target": "/", "boot": name == first}
+            for name, path in images.items()
+        ],
+        "partitions": [
+            {
+                "type": "disk",
+                "id": {"type": "name", "value": device},
+                "volumes": [root("partition", first), {"type": "pv", "vg": "faulty", "size": "remaining"}],
+            },
+            {"type": "vg", "id": "faulty", "volumes": [*(root("lv", name) for name in others), shared]},
+        ],
+        "partitions_policy": "clean",
+    }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,8 +126,17 @@ class Placing:
 
 def several(folder: Path) -> Several:
     """Make the images; for a disk of :data:`SEVERAL_SIZE` bytes."""
+    return Several(images=_images(folder))
+
+
+def on_volumes(folder: Path) -> OnVolumes:
+    """Make the images; for a disk of :data:`SEVERAL_SIZE` bytes."""
+    return OnVolumes(images=_images(folder))
+
+
+def _images(folder: Path) -> Mapping[str, Path]:
     first, second = _VERSIONS
-    return Several(images={"one": multiimage.file_system(folder, first), "two": multiimage.archive(folder, second)})
+    return {"one": multiimage.file_system(folder, first), "two": multiimage.archive(folder, second)}
 
 
 def placing(*, sector_size: int) -> Placing:

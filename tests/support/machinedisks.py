@@ -85,6 +85,18 @@ def mirror(*serials: str) -> Iterator[str]:
             blank(serial)
 
 
+@contextmanager
+def lvm_configured(text: str) -> Iterator[None]:
+    """Have LVM configured otherwise for a while; the file is the machine's own."""
+    path = Path("/etc/lvm/lvm.conf")
+    before = path.read_text()
+    path.write_text(text)
+    try:
+        yield
+    finally:
+        path.write_text(before)
+
+
 def children(node: str) -> tuple[Child, ...]:
     """Return the partitions that the kernel has of a disk, as lsblk tells them, in their order on the disk."""
     settle()

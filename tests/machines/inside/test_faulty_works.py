@@ -38,6 +38,7 @@ from tests.support.faultydisk_walks import (
     when_planned,
 )
 from tests.support.faultydisks import Fault, FaultyDisk, Place
+from tests.support.machinedisks import lvm_configured
 
 pytestmark = [pytest.mark.inside, pytest.mark.timeout(300)]
 
@@ -46,7 +47,7 @@ STEPS = [1, pytest.param(20, marks=[FULL, pytest.mark.timeout(3600)])]
 # Of the deployment of two images.
 MOST_EVENTS = 20
 # A number is the size of the disk's sectors. No BIOS boots from larger ones.
-NAMES = ("several", "drive", "drive-4096", "whole-4096", "uefi-4096")
+NAMES = ("several", "volumes", "drive", "drive-4096", "whole-4096", "uefi-4096")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +83,9 @@ def scene_of(name: str, folder: Path) -> Scene:
         case "several":
             old = old_disk(folder, size=faultydisk_works.SEVERAL_SIZE)
             return Scene(work=faultydisk_works.several(folder), old=old, sector_size=sector_size)
+        case "volumes":
+            old = old_disk(folder, size=faultydisk_works.SEVERAL_SIZE)
+            return Scene(work=faultydisk_works.on_volumes(folder), old=old, sector_size=sector_size)
         case "drive":
             placing = faultydisk_works.placing(sector_size=sector_size)
             old = faultydisk_works.partition(folder, placing.before)
@@ -90,6 +94,13 @@ def scene_of(name: str, folder: Path) -> Scene:
             old = old_disk(folder, sector_size=sector_size)
             work = deployments(folder, sector_size=sector_size)[kind]
             return Scene(work=work, old=old, sector_size=sector_size)
+
+
+@pytest.fixture(autouse=True)
+def _no_volume_starts_by_itself() -> Iterator[None]:
+    """udevd would start what is on a disk that is only looked at."""
+    with lvm_configured("activation {\nauto_activation_volume_list = []\n}\n"):
+        yield
 
 
 @pytest.fixture
@@ -169,7 +180,7 @@ def test_the_disk_dies(disk: FaultyDisk, scene: Scene, steps: int, told: Told) -
 
 
 @pytest.mark.parametrize("steps", STEPS)
-@pytest.mark.parametrize("name", ["several"])
+@pytest.mark.parametrize("name", ["several", "volumes"])
 def test_the_disk_dies_at_an_event(disk: FaultyDisk, scene: Scene, steps: int, told: Told) -> None:
     work, draw = scene.work, random.Random(steps)
 
@@ -180,7 +191,7 @@ def test_the_disk_dies_at_an_event(disk: FaultyDisk, scene: Scene, steps: int, t
     told(Row.of(work.name, "the disk dies at an event", MOST_EVENTS, outcomes))
 
 
-@pytest.mark.parametrize("name", names("several", "drive", "uefi-4096"))
+@pytest.mark.parametrize("name", names("several", "volumes", "drive", "uefi-4096"))
 def test_a_disk_that_cannot_be_flushed(disk: FaultyDisk, scene: Scene) -> None:
     end = disk.size
     disk.break_at([Place(start=end - 4096, end=end, fault=Fault.NO_WRITE)])

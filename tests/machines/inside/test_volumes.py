@@ -39,7 +39,7 @@ from libironic_disk.pure.volumes.storage import ArrayMetadata, ArraySpec, GroupS
 from libironic_disk.units import MIB
 from tests.support import oracles
 from tests.support.disks import mounted
-from tests.support.machinedisks import blank
+from tests.support.machinedisks import blank, lvm_configured
 from tests.support.oracles import output
 from tests.support.udevd import settle
 
@@ -471,23 +471,11 @@ def test_an_array_that_is_made_where_another_was_shows_nothing_of_it(pair: list[
     assert output("wipefs", "--noheadings", done.nodes["mirror"]) == ""
 
 
-@contextmanager
-def lvm_conf(text: str) -> Iterator[None]:
-    """Have LVM configured otherwise for a while."""
-    path = Path("/etc/lvm/lvm.conf")
-    before = path.read_text()
-    path.write_text(text)
-    try:
-        yield
-    finally:
-        path.write_text(before)
-
-
 @pytest.mark.parametrize("storage", [group_on(2), group_on_mirror()], ids=["partitions", "mirror"])
 def test_the_machines_configuration_of_lvm_costs_no_extent(pair: list[str], storage: Storage) -> None:
     metadata = "pvmetadatasize = 16384\npvmetadatacopies = 2\nvgmetadatacopies = 1"
     devices = "data_alignment = 8\ndefault_data_alignment = 4\ndata_alignment_offset_detection = 1"
-    with lvm_conf(f"metadata {{\n{metadata}\n}}\ndevices {{\n{devices}\n}}\n"):
+    with lvm_configured(f"metadata {{\n{metadata}\n}}\ndevices {{\n{devices}\n}}\n"):
         done = applied(storage, pair)
         (group,) = report("vgs", "vg", "vg_size,vg_free")
         assert (int(group["vg_size"]), int(group["vg_free"])) == (done.plan.groups[0].size, 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import os
 import subprocess
 import tarfile
@@ -34,6 +35,8 @@ SIZE = 420 * MIB
 _IMAGE = 24 * MIB
 _ROOT = "40"
 _MULTIBOOT = "multiboot"
+# The Discoverable Partitions Specification's.
+_LVM_TYPE = "e6d6d379-f507-44c2-a23c-238f2a3df928"
 
 
 def files(version: str) -> dict[str, bytes]:
@@ -209,8 +212,7 @@ class Menu:
         """Assert that GRUB's code reads each kernel and RAM disk whole, and that its root has its lines in fstab."""
         for entry, kernel in self.entries:
             version = kernel.rpartition("vmlinuz-")[2]
-            row = next(row for row in rows(disk) if row.name == f"root-{entry.partition('-')[0]}")
-            with part_of(disk, row) as node:
+            with root_of(disk, entry.partition("-")[0]) as node:
                 oracles.check_filesystem("ext4", node)
                 for path in (kernel, f"/boot/initrd.img-{version}"):
                     said = oracles.output("grub-fstest", node, "crc", f"(loop0){path}").strip()
@@ -249,6 +251,34 @@ def rows(disk: LoopDisk) -> tuple[Row, ...]:
 def part_of(disk: LoopDisk, row: Row) -> AbstractContextManager[str]:
     """Give a partition as a device of its own."""
     return part_file(disk, row.start * disk.sector_size, row.size * disk.sector_size)
+
+
+def root_of(disk: LoopDisk, system: str) -> AbstractContextManager[str]:
+    """Give a system's root as a device of its own: a partition, or a logical volume of the disk's one group."""
+    found = rows(disk)
+    for row in found:
+        if row.name == f"root-{system}":
+            return part_of(disk, row)
+    (member,) = (row for row in found if row.type_id == _LVM_TYPE)
+    start, size = _volume_in(disk, member, f"root-{system}")
+    return part_file(disk, start, size)
+
+
+def _volume_in(disk: LoopDisk, member: Row, name: str) -> tuple[int, int]:
+    """Return where on the disk a volume is, and its size, by what LVM says of its one piece; nothing is started."""
+    with part_of(disk, member) as node:
+        (pv,) = _lvm_says("pvs", "pv", node, "pe_start,vg_extent_size")
+        volumes = {row["lv_name"]: row for row in _lvm_says("lvs", "lv", node, "lv_name,lv_size,seg_pe_ranges")}
+    first = int(volumes[name]["seg_pe_ranges"].rpartition(":")[2].partition("-")[0])
+    start = int(pv["pe_start"]) + first * int(pv["vg_extent_size"])
+    return member.start * disk.sector_size + start, int(volumes[name]["lv_size"])
+
+
+def _lvm_says(program: str, kind: str, node: str, columns: str) -> list[dict[str, str]]:
+    only = ("--devices", node, "--readonly")
+    said = oracles.output(program, *only, "--reportformat", "json", "--units", "b", "--nosuffix", "-o", columns)
+    rows: list[dict[str, str]] = json.loads(said)["report"][0][kind]
+    return rows
 
 
 def digest_of_kept(disk: LoopDisk) -> str:
