@@ -14,6 +14,7 @@ STEPS ?= 5
 BIN := $(VENV)/bin
 SUDO := $(if $(filter-out 0,$(shell id -u)),sudo env PYTHONDONTWRITEBYTECODE=1)
 PYTEST := $(SUDO) $(BIN)/python -m pytest
+WALK := $(SUDO) nice -n 10 $(BIN)/python -m pytest --fault-table docs/faults.csv
 CODE := $(wildcard libironic_disk lab examples benchmarks tests)
 
 # Debian's file system and GRUB programs are here, and a plain `su` leaves it out.
@@ -63,7 +64,8 @@ test-machine: venv ## all tests on disks in the test machine: Debian's own kerne
 
 faults: PROFILES += test
 faults: venv ## walk faults through the calls, and write docs/faults.csv: make faults STEPS=5, or STEPS=every
-	$(SUDO) nice -n 10 $(BIN)/python -m pytest tests/loopdevices/faults tests/loopdevices/powercuts --fault-steps $(STEPS) --fault-table docs/faults.csv
+	$(WALK) tests/loopdevices/faults tests/loopdevices/powercuts --fault-steps $(STEPS)
+	$(WALK) tests/machines/inside --inside -m walk
 
 soak: PROFILES += test
 soak: venv ## deploy and switch by chance: make soak SEEDS=500 FIRST=1

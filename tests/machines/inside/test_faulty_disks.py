@@ -42,7 +42,7 @@ pytestmark = [pytest.mark.inside, pytest.mark.timeout(300)]
 
 
 FULL = pytest.mark.full
-STEPS = [1, pytest.param(30, marks=[FULL, pytest.mark.timeout(1800)])]
+STEPS = [1, pytest.param(30, marks=[pytest.mark.walk, pytest.mark.timeout(1800)])]
 # Of each deployment here; the last ones come after the commit.
 MOST_EVENTS = 16
 

@@ -56,7 +56,7 @@ def switchable(bench: Bench, tmp_path: Path) -> Iterator[Switchable]:
 
 
 @pytest.mark.parametrize("fault", [Fault.DEAD, Fault.NO_WRITE])
-@pytest.mark.parametrize("steps", [1, pytest.param(60, marks=[FULL, pytest.mark.timeout(1800)])])
+@pytest.mark.parametrize("steps", [1, pytest.param(60, marks=[pytest.mark.walk, pytest.mark.timeout(1800)])])
 @pytest.mark.parametrize(
     "name", ["set_default", *(pytest.param(name, marks=FULL) for name in CALLS if name != "set_default")]
 )

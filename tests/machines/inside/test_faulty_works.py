@@ -43,7 +43,7 @@ from tests.support.machinedisks import lvm_configured
 pytestmark = [pytest.mark.inside, pytest.mark.timeout(300)]
 
 FULL = pytest.mark.full
-STEPS = [1, pytest.param(20, marks=[FULL, pytest.mark.timeout(3600)])]
+STEPS = [1, pytest.param(20, marks=[pytest.mark.walk, pytest.mark.timeout(3600)])]
 # Of the deployment of two images.
 MOST_EVENTS = 20
 # A number is the size of the disk's sectors. No BIOS boots from larger ones.

@@ -35,7 +35,7 @@ pytestmark = [pytest.mark.inside, pytest.mark.timeout(300)]
 
 
 FULL = pytest.mark.full
-STEPS = [1, pytest.param(6, marks=[FULL, pytest.mark.timeout(900)])]
+STEPS = [1, pytest.param(6, marks=[pytest.mark.walk, pytest.mark.timeout(900)])]
 # Of each deployment here; the last ones come after the commit.
 MOST_EVENTS = 16
 # How many operations each deployment has at least; how the kernel joins writes is never the same twice.
