@@ -1,7 +1,8 @@
 """Files that take the place of others as a whole: each is made under a hidden name beside it first.
 
-What a process that was killed left under such a name goes with the next file for the same place. Nobody can ask the
-dead, but the kernel: whoever makes a file has a lock on it (flock(2)), which ends with its process.
+What a process that was killed left under such a name goes with the next file for the same place, and so does the
+directory with its parts. Nobody can ask the dead, but the kernel: whoever makes a file has a lock on it (flock(2)),
+which ends with its process.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import fcntl
 import os
 import re
 import secrets
+import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -47,6 +49,11 @@ def replacing(destination: Path) -> Iterator[Path]:
     finally:
         os.close(descriptor)
     _sync_directory(destination)
+
+
+def parts_of(temporary: Path) -> Path:
+    """Return where whoever makes a file may have a directory with what it is made of: beside it, on its file system."""
+    return temporary.with_name(f"{temporary.name}.parts")
 
 
 def sync(path: Path) -> None:
@@ -123,6 +130,9 @@ def _remove_if_left(path: Path) -> None:
         status = os.fstat(descriptor)
         if stat.S_ISREG(status.st_mode):
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # The file last: without it nobody would know whose the parts are.
+            with suppress(FileNotFoundError):
+                shutil.rmtree(parts_of(path))
             path.unlink()
     finally:
         os.close(descriptor)

@@ -21,13 +21,21 @@ def directory(*, prefix: str = "libironic_disk-", parent: Path | None = None) ->
     """
     with reported(parent):
         made = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
-    with undone_on_error(lambda: _remove(made), f"{made} is left"):
+    with _gone_afterwards(made):
         yield made
-    try:
-        _remove(made)
-    except OSError as error:
-        reason = f"{made} is left: {error.strerror or error}"
-        raise TemporaryFilesFailed(directory=place(parent), reason=reason) from error
+
+
+@contextmanager
+def directory_at(path: Path) -> Iterator[Path]:
+    """Give a private directory with a name that the caller chose.
+
+    Raises:
+        TemporaryFilesFailed: as :func:`directory`.
+    """
+    with reported(path.parent):
+        path.mkdir(mode=0o700)
+    with _gone_afterwards(path):
+        yield path
 
 
 @contextmanager
@@ -55,6 +63,17 @@ def reported(parent: Path | None = None) -> Iterator[None]:
         yield
     except OSError as error:
         raise TemporaryFilesFailed(directory=place(parent), reason=error.strerror or str(error)) from error
+
+
+@contextmanager
+def _gone_afterwards(made: Path) -> Iterator[None]:
+    with undone_on_error(lambda: _remove(made), f"{made} is left"):
+        yield
+    try:
+        _remove(made)
+    except OSError as error:
+        reason = f"{made} is left: {error.strerror or error}"
+        raise TemporaryFilesFailed(directory=str(made.parent), reason=reason) from error
 
 
 def _remove(made: Path) -> None:

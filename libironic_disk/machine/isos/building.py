@@ -10,8 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Final
@@ -24,7 +23,7 @@ from libironic_disk.machine.boot.grub_image import Platform
 from libironic_disk.machine.drives import fat_image
 from libironic_disk.machine.isos.writing import check_room
 from libironic_disk.machine.isos.xorriso import NOT_WHOLE, is_partition
-from libironic_disk.machine.replacing import replacing, require_plain
+from libironic_disk.machine.replacing import parts_of, replacing, require_plain
 from libironic_disk.pure.boot import grubcfg
 from libironic_disk.pure.bootisos import spec as specs
 from libironic_disk.pure.bootisos.spec import BootIsoSpec
@@ -97,7 +96,7 @@ def build(spec: BootIsoSpec, destination: Path, *, cancel: Cancellation | None =
     check_room(destination.parent, 2 * size - kernel.size - ramdisk.size)
     uuid = specs.volume_uuid(_digest(spec, (kernel, ramdisk), cancel))
     require_plain(destination)
-    with replacing(destination) as temporary, _scratch(destination) as made:
+    with replacing(destination) as temporary, scratch.directory_at(parts_of(temporary)) as made:
         parts = _parts(spec, made, grubcfg.early_config(uuid), specs.menu(spec, uuid))
         _cancelled(cancel)
         argv = _arguments(spec, parts, uuid=uuid, output=temporary)
@@ -184,13 +183,6 @@ def _digest(spec: BootIsoSpec, sources: tuple[_Source, ...], cancel: Cancellatio
 def _cancelled(cancel: Cancellation | None) -> None:
     if cancel is not None:
         cancel.check("making a boot ISO")
-
-
-@contextmanager
-def _scratch(destination: Path) -> Iterator[Path]:
-    """Give a private directory on the destination's file system, whose room was checked."""
-    with scratch.directory(prefix=f".{destination.name[:32]}-", parent=destination.parent) as folder:
-        yield folder
 
 
 def _parts(spec: BootIsoSpec, made: Path, early: str, menu: str) -> _Parts:

@@ -16,7 +16,7 @@ from libironic_disk.events import Cancellation
 from libironic_disk.machine import process, scratch
 from libironic_disk.machine.isos.opening import OpenFile
 from libironic_disk.machine.isos.writing import check_room
-from libironic_disk.machine.replacing import replacing, require_plain, sync
+from libironic_disk.machine.replacing import parts_of, replacing, require_plain, sync
 from libironic_disk.pure.iso.changing import IsoEdit
 from libironic_disk.pure.iso.image import IsoImage, read_image
 from libironic_disk.pure.ropes import Base, Rope
@@ -62,10 +62,7 @@ def rewrite(
     changed = sum(rope.size for rope in (*edit.files.values(), *edit.boot_images.values()))
     check_room(destination.parent, source.size + changed + _SPARE)
     require_plain(destination)
-    with (
-        replacing(destination) as temporary,
-        scratch.directory(prefix=".xorriso-", parent=temporary.parent) as made,
-    ):
+    with replacing(destination) as temporary, scratch.directory_at(parts_of(temporary)) as made:
         arguments = [*_updates(edit.files, base, made)]
         for index, number in new.items():
             path = made / f"boot-image-{index}"

@@ -17,9 +17,12 @@ from libironic_disk.machine.replacing import replacing, require_plain
 _DIES = """
 import os, signal, sys
 from pathlib import Path
-from libironic_disk.machine.replacing import replacing
-with replacing(Path(sys.argv[1])) as made:
+from libironic_disk.machine import scratch
+from libironic_disk.machine.replacing import parts_of, replacing
+with replacing(Path(sys.argv[1])) as made, scratch.directory_at(parts_of(made)) as parts:
     made.write_bytes(b"half")
+    (parts / "tree").mkdir()
+    (parts / "tree" / "part").write_bytes(b"a part")
     os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -34,11 +37,12 @@ def hidden(folder: Path) -> set[str]:
 
 
 def killed_while_making(place: Path) -> str:
-    """Return the name of what is left."""
+    """Return the name of the file that is left, which has a directory with its parts beside it."""
     ended = subprocess.run([sys.executable, "-c", _DIES, str(place)], check=False)
     assert ended.returncode == -9
-    (left,) = hidden(place.parent)
-    return left
+    file, parts = sorted(hidden(place.parent))
+    assert parts == f"{file}.parts"
+    return file
 
 
 def test_what_the_dead_left_goes_with_the_next_file(tmp_path: Path) -> None:
@@ -55,7 +59,7 @@ def test_what_the_dead_left_for_another_place_stays(tmp_path: Path) -> None:
     left = killed_while_making(tmp_path / "target")
     write(tmp_path / "target-1", b"")
     write(tmp_path / "arget", b"")
-    assert hidden(tmp_path) == {left}
+    assert hidden(tmp_path) == {left, f"{left}.parts"}
 
 
 def test_of_two_that_make_the_same_file_neither_removes_the_others(tmp_path: Path) -> None:
@@ -117,7 +121,7 @@ def test_a_file_system_without_locks_is_written_to(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(fcntl, "flock", refused)
     write(place, b"new")
     assert place.read_bytes() == b"new"
-    assert hidden(tmp_path) == {left}
+    assert hidden(tmp_path) == {left, f"{left}.parts"}
 
 
 def test_what_only_has_such_a_name_stays(tmp_path: Path) -> None:
