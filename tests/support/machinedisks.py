@@ -12,6 +12,9 @@ from pathlib import Path
 from tests.support.oracles import output
 from tests.support.udevd import settle, until
 
+NOTHING_STARTS_BY_ITSELF = "activation {\nauto_activation_volume_list = []\n}\n"
+"""A configuration of LVM: else udevd starts the volumes of a disk that is only looked at."""
+
 _SCSI = Path("/sys/bus/pseudo/drivers/scsi_debug")
 
 

@@ -13,13 +13,15 @@ from pathlib import Path
 import pytest
 
 from libironic_disk import multiboot, switching
+from libironic_disk.events import Cancellation, ignore
 from libironic_disk.pure.boot.multimenu import CONFIG
 from libironic_disk.pure.disks.layout import FileSystem
 from libironic_disk.pure.disks.sizes import mib
 from libironic_disk.pure.multiboot.description import Disk, DiskIdKind, Image, MultiImage, Volume
 from libironic_disk.units import MIB
 from tests.conftest import Bench
-from tests.support import dm_log, multiboot_partition, oracles
+from tests.support import dm_log, faultydisk_works, faultydisks, multiboot_partition, oracles
+from tests.support.machinedisks import NOTHING_STARTS_BY_ITSELF, lvm_configured
 from tests.support.multiboot_partition import Partitions, image_files
 
 pytestmark = pytest.mark.inside
@@ -140,10 +142,25 @@ def test_a_deployment_boots_nothing_before_all_of_it_is_there(bench: Bench, tmp_
         request = multiboot.MultibootRequest(description=description(images), devices=(node,), os_prober=False)
         multiboot.apply(multiboot.plan(request))
         subprocess.run(["kpartx", "-d", node], check=False, capture_output=True)
-    final = disk.file.read_bytes()
-    state = bytearray(SIZE)
+    assert_boots_nothing_before(disk.file.read_bytes(), log.node)
+
+
+def test_a_deployment_onto_a_volume_boots_nothing_before_all_of_it_is_there(bench: Bench, tmp_path: Path) -> None:
+    size = faultydisk_works.SEVERAL_SIZE
+    work = faultydisk_works.on_volumes(tmp_path)
+    log = bench.disk(4 * size, 512)
+    with lvm_configured(NOTHING_STARTS_BY_ITSELF), faultydisks.faulty(bench, size) as disk:
+        with disk.logged(log):
+            work.call(disk.node, ignore, Cancellation())
+        final = disk.sound.file.read_bytes()
+    assert_boots_nothing_before(final, log.node)
+
+
+def assert_boots_nothing_before(final: bytes, log: str) -> None:
+    """Assert of a disk that was blank: where anything starts it, all between its heads is there already."""
+    state = bytearray(len(final))
     boots = 0
-    for write in dm_log.writes(log.node):
+    for write in dm_log.writes(log):
         state[write.offset : write.offset + len(write.content)] = write.content
         if any(state[:440]) or state[510:512] == b"\x55\xaa" or b"EFI PART" in (state[512:520], state[-512:-504]):
             boots += 1

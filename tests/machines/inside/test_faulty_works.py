@@ -38,7 +38,7 @@ from tests.support.faultydisk_walks import (
     when_planned,
 )
 from tests.support.faultydisks import Fault, FaultyDisk, Place
-from tests.support.machinedisks import lvm_configured
+from tests.support.machinedisks import NOTHING_STARTS_BY_ITSELF, lvm_configured
 
 pytestmark = [pytest.mark.inside, pytest.mark.timeout(300)]
 
@@ -97,9 +97,8 @@ def scene_of(name: str, folder: Path) -> Scene:
 
 
 @pytest.fixture(autouse=True)
-def _no_volume_starts_by_itself() -> Iterator[None]:
-    """udevd would start what is on a disk that is only looked at."""
-    with lvm_configured("activation {\nauto_activation_volume_list = []\n}\n"):
+def _lvm() -> Iterator[None]:
+    with lvm_configured(NOTHING_STARTS_BY_ITSELF):
         yield
 
 
