@@ -82,10 +82,12 @@ class StagedStorage:
             heads: what else goes into the first MiB of a disk, by its path.
 
         Raises:
-            DeviceFailed: something couldn't be written, or reads back otherwise.
+            DeviceFailed: something couldn't be written, or reads back otherwise, or an array lost a member.
             Cancelled: the caller wished so before a disk's table was written.
         """
         try:
+            for array in self.plan.arrays if not self.plan.is_empty else ():
+                making.check_whole(array.name, self.nodes[array.name])
             # What boots comes last: a power cut in between must leave none that boots without the others.
             for disk in sorted(self.disks, key=lambda each: each.plan.device in (heads or {})):
                 disk.commit((heads or {}).get(disk.plan.device, ()))

@@ -344,6 +344,18 @@ def test_a_mirror_of_whole_disks_is_not_started_again_while_it_is_taken_apart(pa
         assert len(oracles.sfdisk(disk).rows) == 1
 
 
+def test_an_array_that_waits_for_its_other_disk_is_taken_apart(pair: list[str]) -> None:
+    """udevd begins one when it sees a member, and it has no byte yet that could be erased or flushed."""
+    member = Layout(table=TableKind.GPT, partitions=(part_of("mirror", Role.RAID),))
+    applied(Storage(disks=(member, member), arrays=(ArraySpec(name="mirror"),)), pair)
+    volumes.stop(volumes.observe(pair))
+    blank("virtio-512")
+    output("mdadm", "--incremental", f"{pair[0]}p1")
+    assert "inactive" in Path("/proc/mdstat").read_text()
+    applied(Storage(disks=(PLAIN, PLAIN)), pair, take_apart=True)
+    assert nothing_runs(pair)
+
+
 def test_a_group_that_is_also_elsewhere_is_left_whole(pair: list[str]) -> None:
     ours, theirs = pair
     applied(group_on(2), pair)
