@@ -91,7 +91,7 @@ def open_target(path: str, *, capacity: int, regular_file: bool = False, recordi
     Raises:
         NotABlockDevice: it is something else.
         DeviceReadOnly: the kernel refuses writes to it.
-        DeviceFailed: it can't be opened, or is smaller than ``capacity``.
+        DeviceFailed: it can't be opened or flushed, or is smaller than ``capacity``.
     """
     with ExitStack() as releases:
         descriptor = _open(path, regular_file)
@@ -100,6 +100,9 @@ def open_target(path: str, *, capacity: int, regular_file: bool = False, recordi
         if size < capacity:
             reason = f"it has {size} bytes, {capacity} were planned"
             raise DeviceFailed(device=path, action="opening", reason=reason)
+        if not regular_file:
+            # What somebody else lost here is no error of ours; whoever has it open still hears of it.
+            disk_io.check_flushes(descriptor, path)
         uncached = direct.reopened(descriptor)
         if uncached is not None:
             releases.callback(os.close, uncached)
