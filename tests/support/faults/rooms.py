@@ -9,6 +9,7 @@ from pathlib import Path
 
 from libironic_disk.errors import DeviceFailed, PathFailed, ProgramFailed
 from libironic_disk.events import Cancellation, Event, EventSink, Phase, PhaseFinished
+from libironic_disk.units import MIB
 from tests.support.faults.fault import COUNTING, Counted, Put, counted
 from tests.support.faults.work import Scene
 from tests.support.faults.worker import Work
@@ -42,6 +43,7 @@ class TooLittleRoom:
 
             def told(event: Event) -> None:
                 if isinstance(event, PhaseFinished) and event.phase is self.after:
+                    medium.give_back()
                     before[:] = [medium.taken()]
                     medium.limit(step)
                 sink(event)
@@ -77,6 +79,12 @@ class _Medium:
             subprocess.run(["blockdev", "--flushbufs", *self._nodes], check=True)
         status = os.statvfs(self._place)
         return status.f_blocks - status.f_bfree
+
+    def give_back(self) -> None:
+        """Give back what a wiped disk has between its ends: pages that the run frees would be room for it."""
+        for file in self._place.iterdir():
+            middle = ("--offset", str(MIB), "--length", str(file.stat().st_size - 2 * MIB))
+            subprocess.run(["fallocate", "--punch-hole", *middle, file], check=True)
 
     def limit(self, step: int) -> None:
         """Leave room for the pages before a step, the first being 1; all room at :data:`COUNTING`."""
