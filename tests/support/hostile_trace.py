@@ -28,10 +28,12 @@ _HELPERS = frozenset(
         *("sh", "dash", "mount", "mkdir", "cp", "mknod", "chroot", "python3", "python", "python3.11", "prlimit"),
         *("grep", "sed", "cut", "head", "cat", "ls", "tr", "logger", "mktemp", "rm", "basename", "uname", "printf"),
         *("20microsoft", "40lsb", "70hurd", "90linux-distro", "mke2fs", "mkfs.ext4", "mkfs.fat", "udevadm"),
+        "ldconfig",  # by which ctypes finds libudev, where udevd runs
     }
 )
 _SYSTEM = re.compile(
-    r"/(usr|bin|sbin|lib\w*|proc|sys|dev|etc/(ld\.so|localtime|mtab|mke2fs\.conf|passwd|group|nsswitch|blkid|mtools|lvm)"
+    r"/(usr|bin|sbin|lib\w*|proc|sys|dev"
+    r"|etc/(ld\.so|localtime|mtab|mke2fs\.conf|passwd|group|nsswitch|blkid|mtools|lvm|udev)"
     r"|var/lib/os-prober|run/(udev|lock|blkid|mount|lvm)|target|root|tmp|var|null|libironic_disk-mark)\b.*|/|"
 )
 # In which a program of the machine is looked for.
@@ -117,7 +119,7 @@ def _followed(done: Done, bench: Bench, *, looks_at_disks: bool) -> Iterator[str
             yield f"a device of an image: {call}"
         elif call.name in {"connect", "bind", "sendto", "ptrace", "process_vm_writev", "init_module", "bpf"}:
             # A daemon that knows users' names, and one that keeps a log, are asked for and aren't there.
-            if call.succeeded:
+            if call.succeeded and not _is_for_udevd(call):
                 yield f"not a reader of files: {call}"
         elif call.name == "openat2":
             if "RESOLVE_IN_ROOT" not in call.arguments or "RESOLVE_NO_XDEV" not in call.arguments:
@@ -126,6 +128,19 @@ def _followed(done: Done, bench: Bench, *, looks_at_disks: bool) -> Iterator[str
             yield f"by a name: {call}"
         elif call.name in _LOOKING and call.succeeded and not _is_looking_known(call, own):
             yield f"looked behind a link: {call}"
+
+
+def _is_for_udevd(call: Call) -> bool:
+    """Whether a call speaks with the machine's udevd, or listens to it: no image has a part in that."""
+    match call.name:
+        case "bind":
+            return "sa_family=AF_NETLINK" in call.arguments
+        case "connect":
+            return 'sun_path="/run/udev/control"' in call.arguments
+        case "sendto":
+            return ', "udev-' in call.arguments
+        case _:
+            return False
 
 
 def _asked(call: Call) -> tuple[str, ...]:
