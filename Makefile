@@ -10,6 +10,7 @@ SEEDS ?= 500
 FIRST ?= 1
 DEPLOYMENTS ?= 1000
 STEPS ?= 5
+MACHINES ?= 2
 
 BIN := $(VENV)/bin
 SUDO := $(if $(filter-out 0,$(shell id -u)),sudo env PYTHONDONTWRITEBYTECODE=1)
@@ -59,8 +60,8 @@ machines: venv ## all tests that run in QEMU, those too that `make test` leaves 
 	$(PYTEST) -m 'machine and not walk' --full
 
 test-machine: PROFILES += test
-test-machine: venv ## all tests on disks in the test machine: Debian's own kernel in QEMU, with udevd and EFI variables
-	$(PYTEST) --inside -m 'not walk' tests/loopdevices tests/machines/inside
+test-machine: venv ## all tests on disks in test machines: Debian's own kernel in QEMU, with udevd and EFI variables
+	$(PYTEST) --inside --machines $(MACHINES) -m 'not walk' tests/loopdevices tests/machines/inside
 
 faults: PROFILES += test
 faults: venv ## walk faults through the calls, and write docs/faults.csv: make faults STEPS=5, or STEPS=every

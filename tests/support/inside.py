@@ -2,9 +2,10 @@
 
 Which ones: all that are selected, with ``--inside``; otherwise those with the marker ``inside``, and, a second time,
 what ``also`` names and what skipped on this kernel. Tests with the marker ``full``, wherever they run, are deselected
-unless ``--full`` or ``--inside`` asks for them. One machine runs all of them, after the host's own tests. Nothing
-is judged here: the machine's pytest writes its reports to a shared file as it makes them, and they are passed on as
-they are. But for a skip, which proves nothing: there it is a failure.
+unless ``--full`` or ``--inside`` asks for them. One machine runs all of them, after the host's own tests, or as many as
+``--machines`` says, each those of other files. Nothing is judged here: the machine's pytest writes its reports to a
+shared file as it makes them, and they are passed on as they are. But for a skip, which proves nothing: there it is a
+failure.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import os
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from tests.support import kernellog
 
 OPTION = "--inside"
 FULL = "--full"
+MACHINES = "--machines"
 _SHARE = "INSIDE_SHARE"
 # In the shared folder: the ids of the tests to run, a line each, and what became of them.
 _TESTS, _RESULTS = "tests", "results"
@@ -44,6 +46,7 @@ def add_options(parser: pytest.Parser) -> None:
     """Add the options that say what runs, and where."""
     parser.addoption(OPTION, action="store_true", help="run all that is selected in the test machine")
     parser.addoption(FULL, action="store_true", help="run the tests with the marker full too")
+    parser.addoption(MACHINES, type=int, default=1, metavar="COUNT", help="how many test machines share the tests")
 
 
 def plugin(also: Sequence[str]) -> Outside | Reporter:
@@ -156,7 +159,8 @@ class Outside:
     def __init__(self, also: Sequence[str]) -> None:
         self._also = also
         self._stack = ExitStack()
-        self._run: Run | None = None
+        # By the files of the tests.
+        self._runs: Mapping[str, Run] = {}
 
     def pytest_configure(self, config: pytest.Config) -> None:
         """Name the markers."""
@@ -184,13 +188,13 @@ class Outside:
             config.hook.pytest_deselected(items=left_out)
 
     def pytest_runtest_protocol(self, item: pytest.Item) -> bool | None:
-        """Pass on the machine's reports of a test; the first one boots it."""
+        """Pass on a machine's reports of a test; the first one boots all machines."""
         if not isinstance(item, InsideTest):
             return None
-        if self._run is None:
-            self._run = self._start([test for test in item.session.items if isinstance(test, InsideTest)])
+        if not self._runs:
+            self._runs = self._start([test for test in item.session.items if isinstance(test, InsideTest)])
         item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
-        for report in self._run.reports(item):
+        for report in self._runs[_file(item.inner)].reports(item):
             item.ihook.pytest_runtest_logreport(report=report)
         item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
         return True
@@ -208,21 +212,41 @@ class Outside:
         return report
 
     def pytest_sessionfinish(self) -> None:
-        """Turn the machine off."""
+        """Turn the machines off."""
         self._stack.close()
 
-    def _start(self, tests: Sequence[InsideTest]) -> Run:
+    def _start(self, tests: Sequence[InsideTest]) -> Mapping[str, Run]:
+        config = tests[0].config
         limit = max(_limit(test.stash[_INNER]) for test in tests) * _SLOWER + _BOOT
-        names = dict.fromkeys(test.inner for test in tests)
-        argv = [
-            *("env", f"{_SHARE}={SHARE}", sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"),
-            *("--no-summary", "--continue-on-collection-errors"),
-            # What passed tests leave would lie in the memory of the machine.
-            *("-o", "tmp_path_retention_policy=failed"),
-            *dict.fromkeys(name.partition("::")[0] for name in names),
-        ]
-        files = {_TESTS: "\n".join(names), _RESULTS: ""}
-        return Run(tests[0].config, self._stack.enter_context(running(argv, files=files, has_bays=True)), limit)
+        runs: dict[str, Run] = {}
+        for names in _shared_out(dict.fromkeys(test.inner for test in tests), config.getoption(MACHINES)):
+            files = dict.fromkeys(map(_file, names))
+            argv = [
+                *("env", f"{_SHARE}={SHARE}", sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"),
+                *("--no-summary", "--continue-on-collection-errors"),
+                # What passed tests leave would lie in the memory of the machine.
+                *("-o", "tmp_path_retention_policy=failed"),
+                *files,
+            ]
+            shared = {_TESTS: "\n".join(names), _RESULTS: ""}
+            machine = self._stack.enter_context(running(argv, files=shared, has_bays=True))
+            runs |= dict.fromkeys(files, Run(config, machine, limit))
+        return runs
+
+
+def _file(test: str) -> str:
+    return test.partition("::")[0]
+
+
+def _shared_out(tests: Iterable[str], count: int) -> list[list[str]]:
+    """Share tests out by files, which have fixtures in common; each file goes to who has the fewest tests by then."""
+    by_file: defaultdict[str, list[str]] = defaultdict(list)
+    for test in tests:
+        by_file[_file(test)].append(test)
+    shares: list[list[str]] = [[] for _ in range(count)]
+    for found in by_file.values():
+        min(shares, key=len).extend(found)
+    return [share for share in shares if share]
 
 
 def _is_skip(report: pytest.TestReport) -> bool:
@@ -253,6 +277,8 @@ class Run:
 
     def reports(self, item: InsideTest) -> Iterator[pytest.TestReport]:
         """Wait until the machine has run a test; give its reports, or one of what became of the machine."""
+        # While others were waited for, nobody listened.
+        self._heard = time.monotonic()
         while item.inner not in self._finished and not self._over:
             self._read()
         found = self._reports.pop(item.inner, [])

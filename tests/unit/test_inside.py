@@ -132,6 +132,32 @@ def test_the_long_ones_run_when_asked_for_and_are_deselected_otherwise(tmp_path:
     assert re.search(r"1 passed, \d+ deselected", said)
 
 
+def test_machines_share_the_tests_by_files(tmp_path: Path) -> None:
+    """Each of them is a process here, and tests of one file never run in two."""
+    noted = tmp_path / "noted"
+    noted.mkdir()
+    test = f"""\
+import os
+import pytest
+
+@pytest.mark.inside
+@pytest.mark.parametrize("value", range(3))
+def test_where(value):
+    with open(os.path.join({str(noted)!r}, os.path.basename(__file__)), "a") as file:
+        print(os.getpid(), file=file)
+    assert value < 2
+"""
+    for name in ("test_a.py", "test_b.py"):
+        (tmp_path / name).write_text(test)
+    summary, said = run(tmp_path, test, "--machines", "2")
+    assert "FAILED test_where[2] - assert 2 < 2" in summary
+    assert "3 failed, 6 passed" in said
+    machines = {file.name: set(file.read_text().split()) for file in noted.iterdir()}
+    assert machines.keys() == {"test_a.py", "test_b.py", "test_it.py"}
+    assert {len(each) for each in machines.values()} == {1}
+    assert len(set.union(*machines.values())) == 2
+
+
 def test_all_that_is_selected_runs_there_when_asked_for(tmp_path: Path) -> None:
     summary, _ = run(tmp_path, TESTS, "--inside")
     assert summary == THERE | {
