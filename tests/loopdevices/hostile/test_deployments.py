@@ -260,7 +260,8 @@ def test_a_whole_disk_image_has_its_root_and_loaders_looked_for(
     assert answer["said"] == ""
     value = answer["value"]
     assert any("can't be told" in each for each in value["warnings"])
-    assert set(value["loaders"]["loaders"]) <= {"EFI/own/shim.efi", "EFI/OWN/shim.efi"}
+    # Of the two directories in one name the first counts: which that is, mcopy took from a directory of this machine.
+    assert value["loaders"]["loaders"] in ([], ["EFI/own/shim.efi"], ["EFI/OWN/shim.efi"], ["EFI/OWN/a.efi"])
     oracles.check_gpt(disk.node)
     assert not secrets_on(disk.file)
 
