@@ -75,6 +75,8 @@ class VolumeTry:
     write: Callable[[str, EventSink, Cancellation], object]
     whole: Callable[[LoopDisk], bool]
     """Whether all of the new thing is there."""
+    old: Callable[[LoopDisk], bool]
+    """Whether all of the old thing is still there: where it has zeros, zeros may have been written."""
     may_be_half: bool = False
     """Whether a part of it may be left by an error, as its documentation says."""
 
@@ -89,6 +91,8 @@ class VolumeTry:
         disk = self.disk.disk
         if self.whole(disk):
             return State.NEW
+        if self.old(disk):
+            return State.OLD
         said = oracles.blkid(disk.node)
         assert self.may_be_half or "TYPE" not in said, f"half of something is taken for {said['TYPE']}"
         return State.NOTHING
@@ -107,10 +111,11 @@ def _begin_volume(
     sources: Sequence[Path],
     write: Callable[[str, EventSink, Cancellation], object],
     whole: Callable[[LoopDisk], bool],
+    old: Callable[[LoopDisk], bool],
     may_be_half: bool,
 ) -> Iterator[Try]:
     with old_disk(base, sector_size=sector_size, sources=tuple(sources)) as (disk, scene):
-        yield VolumeTry(disk=disk, scene=scene, write=write, whole=whole, may_be_half=may_be_half)
+        yield VolumeTry(disk=disk, scene=scene, write=write, whole=whole, old=old, may_be_half=may_be_half)
 
 
 def partitioning(folder: Path) -> Of:
@@ -126,9 +131,8 @@ def config_drive(folder: Path, *, sector_size: int = 512) -> Of:
     base = folder / "old.img"
     base.write_bytes(old.data)
     os.truncate(base, _PARTITION)
-    begin = partial(
-        _begin_volume, base, sector_size, (), partial(_place, new, sector_size), partial(_begins_with, new), False
-    )
+    write, whole, still = partial(_place, new, sector_size), partial(_begins_with, new), partial(_begins_with, old)
+    begin = partial(_begin_volume, base, sector_size, (), write, whole, still, False)
     return Of(name=f"place a config drive, {new.kind}", begin=begin)
 
 
@@ -151,9 +155,8 @@ def image(folder: Path) -> Of:
     with base.open("wb") as file:
         os.truncate(file.fileno(), _ROOM)
     source = system_image(folder)
-    begin = partial(
-        _begin_volume, base, 512, (source,), partial(_write_image, source), partial(_has_all_of, source), True
-    )
+    write, whole = partial(_write_image, source), partial(_has_all_of, source)
+    begin = partial(_begin_volume, base, 512, (source,), write, whole, lambda _: False, True)
     return Of(name="write an image to a volume", begin=begin)
 
 
