@@ -36,7 +36,7 @@ from libironic_disk.pure.disks.layout import FileSystem
 from libironic_disk.request import FirmwareEntry
 from libironic_disk.units import KIB, MIB
 from tests.conftest import Bench
-from tests.support import multiboot_partition, oracles
+from tests.support import documents, multiboot_partition, oracles
 from tests.support.disks import LoopDisk
 from tests.support.multiboot_partition import image_files
 
@@ -63,10 +63,7 @@ def document(node: str, images: Mapping[str, Path], **more: object) -> dict[str,
     shared = {"type": "partition", "mount": "/srv/my data", "images": list(images), "size": "16", "file_system": "ext4"}
     swap = {"type": "partition", "mount": "swap", "images": list(images), "size": "8"}
     return {
-        "images": [
-            {"name": name, "image_pull_url": f"file://{path}", "target": "/", "boot": number == 0}
-            for number, (name, path) in enumerate(images.items())
-        ],
+        "images": documents.images(images),
         "partitions": [{"type": "disk", "id": {"type": "name", "value": node}, "volumes": [*volumes, shared, swap]}],
         "partitions_policy": "clean",
         "deploy_data": {"kernel_params": "console=ttyS0"},

@@ -23,6 +23,7 @@ from libironic_disk.pure.roles import Firmware, Role
 from libironic_disk.pure.tables.model import Extent, TableKind
 from libironic_disk.pure.volumes.planning import StoragePlan
 from libironic_disk.pure.volumes.storage import ArrayMetadata, ArraySpec, GroupSpec, Storage, VolumeSpec
+from tests.support import documents
 from tests.support.oracles import output
 from tests.support.udevd import settle
 
@@ -128,10 +129,7 @@ def deploy_several(image: str, small: str) -> None:
     """Deploy a system on a volume and another on a partition, from the document of the multi-image specification."""
     images = {"big": image, "small": small}
     document = {
-        "images": [
-            {"name": name, "image_pull_url": f"file://{path}", "target": "/", "boot": name == "big"}
-            for name, path in images.items()
-        ],
+        "images": documents.images(images),
         "partitions": [
             {
                 "type": "disk",

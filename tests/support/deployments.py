@@ -18,7 +18,7 @@ from libironic_disk.pure.roles import Firmware, Role
 from libironic_disk.pure.tables.model import TableKind
 from libironic_disk.request import DeployRequest, FirmwareEntry
 from libironic_disk.units import GIB
-from tests.support import oracles, wholedisks
+from tests.support import documents, oracles, wholedisks
 from tests.support.disks import LoopDisk
 
 DISK_SIZE = GIB
@@ -85,10 +85,7 @@ class Deployment:
             for name in names
         ]
         described = {
-            "images": [
-                {"name": name, "image_pull_url": f"file://{self.image}", "target": "/", "boot": name == "one"}
-                for name in names
-            ],
+            "images": documents.images(dict.fromkeys(names, self.image)),
             "partitions": [
                 {"type": "disk", "id": {"type": "name", "value": self.device}, "volumes": volumes},
             ],

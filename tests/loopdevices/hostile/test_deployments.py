@@ -18,7 +18,7 @@ from libironic_disk.machine.trees.rootfs import RootDir
 from libironic_disk.pure.disks.layout import FileSystem
 from libironic_disk.units import MIB
 from tests import conftest
-from tests.support import configdrives, hostile_roots, multiboot_partition, oracles
+from tests.support import configdrives, documents, hostile_roots, multiboot_partition, oracles
 from tests.support.disks import attach
 from tests.support.disks import mounted as mounted_by_mount
 from tests.support.hostile_roots import HARD, HOSTILITIES, INITRD, KERNEL, SOFT, innermost
@@ -85,10 +85,7 @@ def test_one_hostile_image_among_several_keeps_none_from_booting(
     images = {"good": good.file, "evil": evil}
     volumes = [{"type": "partition", "mount": "/", "images": [n], "size": "120", "name": f"root-{n}"} for n in images]
     document = {
-        "images": [
-            {"name": name, "image_pull_url": f"file://{path}", "target": "/", "boot": name == "good"}
-            for name, path in images.items()
-        ],
+        "images": documents.images(images),
         "partitions": [{"type": "disk", "id": {"type": "name", "value": disk.node}, "volumes": volumes}],
         "partitions_policy": "clean",
     }
@@ -119,10 +116,7 @@ def test_a_hostile_archive_among_several_stays_on_its_own_volumes(
     disk = bench.disk(500 * MIB, 512)
     volume = {"type": "partition", "file_system": "ext4"}
     document = {
-        "images": [
-            {"name": name, "image_pull_url": f"file://{path}", "target": "/", "boot": name == "good"}
-            for name, path in {"good": good.file, "evil": evil}.items()
-        ],
+        "images": documents.images({"good": good.file, "evil": evil}),
         "partitions": [
             {
                 "type": "disk",

@@ -21,7 +21,7 @@ from libironic_disk.request import FirmwareEntry
 from libironic_disk.units import MIB
 from tests.conftest import Bench
 from tests.loopdevices.powercuts.conftest import Tell
-from tests.support import multiboot_partition, oracles, wholedisks
+from tests.support import documents, multiboot_partition, oracles, wholedisks
 from tests.support.block_log import logged
 from tests.support.disks import LoopDisk, attach, copied
 from tests.support.firmware_rules import FirmwareView
@@ -71,10 +71,7 @@ def deploy(kind: Kind, node: str, images: dict[str, Path], *, anew: bool) -> Non
         mount = {"mount": f"/srv/{name}", "images": [*users], "name": name, "keep_data": kept}
         volumes.append({**mount, "size": "16", "file_system": "ext4"})
     document = {
-        "images": [
-            {"name": name, "image_pull_url": f"file://{path}", "target": "/", "boot": name == KEPT}
-            for name, path in images.items()
-        ],
+        "images": documents.images(images),
         "partitions": [
             {
                 "type": "disk",

@@ -19,7 +19,7 @@ from libironic_disk.pure.ranges import ByteRange, without
 from libironic_disk.units import MIB
 from tests.conftest import Bench
 from tests.loopdevices.powercuts.conftest import Tell
-from tests.support import multiboot_partition, oracles
+from tests.support import documents, multiboot_partition, oracles
 from tests.support.block_log import logged
 from tests.support.disks import attach, copied
 from tests.support.firmware_rules import FirmwareView, passes_on
@@ -42,10 +42,7 @@ def make_image(bench: Bench, kernel: str) -> Path:
 def deploy(node: str, images: dict[str, Path], *, anew: str | None = None) -> None:
     """Deploy all images, or one of them onto its own volume."""
     document = {
-        "images": [
-            {"name": name, "image_pull_url": f"file://{path}", "target": "/", "boot": name == "one"}
-            for name, path in images.items()
-        ],
+        "images": documents.images(images),
         "partitions": [
             {
                 "type": "disk",

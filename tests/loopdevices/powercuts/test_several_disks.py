@@ -22,7 +22,7 @@ from libironic_disk.request import FirmwareEntry
 from libironic_disk.units import MIB
 from tests.conftest import Bench
 from tests.loopdevices.powercuts.conftest import Tell
-from tests.support import multiboot_partition, oracles
+from tests.support import documents, multiboot_partition, oracles
 from tests.support.block_log import logged_disks
 from tests.support.cut_deployments import Boots, assert_each
 from tests.support.disks import attach, copied
@@ -59,10 +59,7 @@ def deploy(nodes: Sequence[str], images: dict[str, Path]) -> None:
         "file_system": "ext4",
     }
     document = {
-        "images": [
-            {"name": name, "image_pull_url": f"file://{path}", "target": "/", "boot": name == "one"}
-            for name, path in images.items()
-        ],
+        "images": documents.images(images),
         "partitions": [
             {"type": "disk", "id": {"type": "name", "value": node}, "volumes": volumes}
             for node, volumes in zip(nodes, ([one], [{**data, "file_system": "ext4"}, two]), strict=True)
