@@ -158,14 +158,19 @@ def when(phase: Phase, happens: Callable[[], None]) -> EventSink:
     return sink
 
 
-def when_planned(happens: Callable[[], None]) -> EventSink:
-    """Return a sink that has something happen when the disk was looked at and nothing is written yet."""
+def when_begun(phase: Phase, happens: Callable[[], None], *, detail: str = "") -> EventSink:
+    """Return a sink that has something happen when a phase begins, or one of those with a detail."""
 
     def sink(event: Event) -> None:
-        if isinstance(event, PhaseStarted) and event.phase is Phase.WIPE:
+        if isinstance(event, PhaseStarted) and event.phase is phase and detail in event.detail:
             happens()
 
     return sink
+
+
+def when_planned(happens: Callable[[], None]) -> EventSink:
+    """Return a sink that has something happen when the disk was looked at and nothing is written yet."""
+    return when_begun(Phase.WIPE, happens)
 
 
 def at_event(number: int, happens: Callable[[], None]) -> EventSink:

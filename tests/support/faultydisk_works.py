@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import random
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from libironic_disk import configdrive, multiboot
 from libironic_disk.configdrive import ConfigDrive
@@ -15,7 +16,7 @@ from libironic_disk.events import Cancellation, EventSink
 from libironic_disk.machine.disks import sysfs
 from libironic_disk.machine.volumes import making
 from libironic_disk.units import MIB
-from tests.support import oracles
+from tests.support import documents, oracles
 from tests.support.faults.scenes import OldDisk
 from tests.support.faults.work import State
 from tests.support.faults.works import multiimage
@@ -28,34 +29,17 @@ _VERSIONS = ("4", "5")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Several:
-    """A file system and an archive of files, with a menu of both."""
+    """A file system and an archive of files, with a menu of both, on volumes of either kind."""
 
-    images: Mapping[str, Path]
-    name: str = "deploy two images"
+    name: str
+    asked: Callable[[str], dict[str, Any]]
+    """Describes them for a disk."""
     has_whole_disk: bool = True
 
     def call(self, node: str, sink: EventSink, cancel: Cancellation) -> object:
-        """Deploy."""
+        """Deploy, and stop what runs upon the disk then."""
         # What os-prober's programs do is no work on the disk, and takes most of the time of an emulated machine.
-        request = multiimage.request_for(multiimage.asked(node, self.images, root="32"), os_prober=False)
-        return multiboot.apply(multiboot.plan(request), sink=sink, cancel=cancel)
-
-    def found(self, disk: OldDisk) -> State:
-        """Look at a disk: is it as before, is nothing there, or all of the new systems."""
-        return multiimage.found_on(disk, _VERSIONS)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OnVolumes:
-    """A file system onto a partition and an archive of files onto a logical volume beside it, with a menu of both."""
-
-    images: Mapping[str, Path]
-    name: str = "deploy an image onto a partition and one onto a logical volume"
-    has_whole_disk: bool = True
-
-    def call(self, node: str, sink: EventSink, cancel: Cancellation) -> object:
-        """Deploy, and stop the volumes, which run then."""
-        request = multiimage.request_for(asked_with_volumes(node, self.images), os_prober=False)
+        request = multiimage.request_for(self.asked(node), os_prober=False)
         result = multiboot.apply(multiboot.plan(request), sink=sink, cancel=cancel)
         # The disk may have failed since; to stop them none needs to be read.
         making.stop_all([sysfs.whole_disk(node)])
@@ -66,7 +50,7 @@ class OnVolumes:
         return multiimage.found_on(disk, _VERSIONS)
 
 
-def asked_with_volumes(device: str, images: Mapping[str, Path]) -> dict[str, object]:
+def asked_with_volumes(device: str, images: Mapping[str, Path]) -> dict[str, Any]:
     """Return a description of the first system on a partition, the others on logical volumes, and one for all files."""
     first, *others = images
 
@@ -76,10 +60,7 @@ def asked_with_volumes(device: str, images: Mapping[str, Path]) -> dict[str, obj
 
     shared = {"type": "lv", "name": "srv", "mount": "/srv", "images": [*images], "size": "16", "file_system": "ext4"}
     return {
-        "images": [
-            {"name": name, "image_pull_url": f"file://{path}", "target": "/", "boot": name == first}
-            for name, path in images.items()
-        ],
+        "images": documents.images(images),
         "partitions": [
             {
                 "type": "disk",
@@ -126,12 +107,17 @@ class Placing:
 
 def several(folder: Path) -> Several:
     """Make the images; for a disk of :data:`SEVERAL_SIZE` bytes."""
-    return Several(images=_images(folder))
+    images = _images(folder)
+    return Several(name="deploy two images", asked=lambda node: multiimage.asked(node, images, root="32"))
 
 
-def on_volumes(folder: Path) -> OnVolumes:
+def on_volumes(folder: Path) -> Several:
     """Make the images; for a disk of :data:`SEVERAL_SIZE` bytes."""
-    return OnVolumes(images=_images(folder))
+    images = _images(folder)
+    return Several(
+        name="deploy an image onto a partition and one onto a logical volume",
+        asked=lambda node: asked_with_volumes(node, images),
+    )
 
 
 def _images(folder: Path) -> Mapping[str, Path]:

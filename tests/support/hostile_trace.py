@@ -20,7 +20,7 @@ from tests.support.tracing import Call, Done, Worker
 
 MEMORY = 128 * MIB
 """What one piece of work may take beside what Python has."""
-SECONDS = 400.0 if inside.is_inside() else 40.0
+SECONDS = inside.patience(40.0)
 
 # Programs that those of the gateway start, and what the small script for os-prober's probes is made of.
 _HELPERS = frozenset(

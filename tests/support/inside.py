@@ -42,6 +42,11 @@ def is_inside() -> bool:
     return _SHARE in os.environ
 
 
+def patience(seconds: float) -> float:
+    """Return how long to wait for what takes so long on a slow host: in an emulated machine it is slower."""
+    return seconds * _SLOWER if is_inside() else seconds
+
+
 def add_options(parser: pytest.Parser) -> None:
     """Add the options that say what runs, and where."""
     parser.addoption(OPTION, action="store_true", help="run all that is selected in the test machine")

@@ -79,6 +79,13 @@ def check_gpt(node: str) -> None:
     assert "No problems found" in said, said
 
 
+def lvm(program: str, columns: str, *options: str) -> list[dict[str, str]]:
+    """Return the rows of ``pvs``, ``vgs`` or ``lvs``; sizes are in bytes."""
+    said = output(program, *options, "--reportformat", "json", "--units", "b", "--nosuffix", "-o", columns)
+    rows: list[dict[str, str]] = json.loads(said)["report"][0][program.removesuffix("s")]
+    return rows
+
+
 def blkid(node: str) -> dict[str, str]:
     """Return what low-level probing by the program says; empty for a blank device."""
     said = output("blkid", "--probe", "--output", "export", node, ok=(0, 2))

@@ -10,17 +10,14 @@ import pytest
 
 from libironic_disk import volumes
 from libironic_disk.errors import DiskError, DiskState
-from libironic_disk.events import Event, EventSink, Phase, PhaseStarted
-from libironic_disk.pure.disks.layout import FileSystem, Layout, PartitionSpec
-from libironic_disk.pure.disks.sizes import Remaining
-from libironic_disk.pure.roles import Role
-from libironic_disk.pure.tables.model import TableKind
-from libironic_disk.pure.volumes.storage import ArraySpec, GroupSpec, Storage, VolumeSpec
+from libironic_disk.events import Phase
 from libironic_disk.units import MIB
 from tests.conftest import Bench
 from tests.support import faultydisks, oracles
+from tests.support.faultydisk_walks import when_begun
 from tests.support.faultydisks import Fault, FaultyDisk, Place
 from tests.support.machinedisks import NOTHING_STARTS_BY_ITSELF, blank, lvm_configured
+from tests.support.storages import group_on_mirror
 from tests.support.udevd import settle
 
 pytestmark = pytest.mark.inside
@@ -53,24 +50,6 @@ def pair(bench: Bench) -> Iterator[Pair]:
         blank(SOUND)
 
 
-def group_on_mirror() -> Storage:
-    member = PartitionSpec(role=Role.RAID, size=Remaining(), member_of="mirror")
-    layout = Layout(table=TableKind.GPT, partitions=(member,))
-    root = VolumeSpec(name="root", size=Remaining(), role=Role.ROOT, filesystem=FileSystem.EXT4)
-    group = GroupSpec(name="vg-m", volumes=(root,))
-    return Storage(disks=(layout, layout), arrays=(ArraySpec(name="mirror", member_of="vg-m"),), groups=(group,))
-
-
-def when(phase: Phase, detail: str, happens: Callable[[], None]) -> EventSink:
-    """Return a sink that has something happen when a phase begins."""
-
-    def sink(event: Event) -> None:
-        if isinstance(event, PhaseStarted) and event.phase is phase and detail in event.detail:
-            happens()
-
-    return sink
-
-
 PHASES = [(Phase.PARTITION, "array"), (Phase.PARTITION, "group"), (Phase.FORMAT, ""), (Phase.COMMIT, "")]
 
 
@@ -95,7 +74,7 @@ def test_a_mirror_that_lost_a_member_is_no_success(
     storage = group_on_mirror()
     plan = volumes.plan(storage, volumes.observe(pair.nodes))
     with pytest.raises(DiskError) as failed:
-        volumes.apply(plan, sink=when(phase, detail, lambda: fails(pair.faulty)))
+        volumes.apply(plan, sink=when_begun(phase, lambda: fails(pair.faulty), detail=detail))
     assert failed.value.disk in {DiskState.UNBOOTABLE, DiskState.UNKNOWN}
     assert "vg--m-root" not in oracles.output("dmsetup", "ls")
     pair.faulty.mend()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -41,6 +40,7 @@ from tests.support import oracles
 from tests.support.disks import mounted
 from tests.support.machinedisks import blank, lvm_configured
 from tests.support.oracles import output
+from tests.support.storages import group_on_mirror
 from tests.support.udevd import settle
 
 pytestmark = pytest.mark.inside
@@ -102,27 +102,12 @@ def mirrors(metadata: ArrayMetadata) -> Storage:
     return Storage(disks=(layout, layout), arrays=arrays, seed=SEED)
 
 
-def group_on_mirror() -> Storage:
-    layout = Layout(table=TableKind.GPT, partitions=(part_of("mirror", Role.RAID),))
-    group = GroupSpec(
-        name="vg-m", volumes=(VolumeSpec(name="root", size=Remaining(), role=Role.ROOT, filesystem=FileSystem.EXT4),)
-    )
-    array = ArraySpec(name="mirror", member_of="vg-m")
-    return Storage(disks=(layout, layout), arrays=(array,), groups=(group,), seed=SEED)
-
-
 def applied(storage: Storage, disks: list[str], *, take_apart: bool = False) -> volumes.AppliedStorage:
     plan = volumes.plan(storage, volumes.observe(disks), take_apart=take_apart)
     assert as_text(plan)
     done = volumes.apply(plan)
     settle()
     return done
-
-
-def report(program: str, kind: str, columns: str) -> list[dict[str, str]]:
-    said = output(program, "--reportformat", "json", "--units", "b", "--nosuffix", "-o", columns)
-    rows: list[dict[str, str]] = json.loads(said)["report"][0][kind]
-    return rows
 
 
 def detail(node: str) -> dict[str, str]:
@@ -165,12 +150,12 @@ def test_a_group_on_two_disks(pair: list[str], tmp_path: Path) -> None:
     plan = volumes.plan(storage, volumes.observe(pair))
     done = volumes.apply(plan)
     settle()
-    (group,) = report("vgs", "vg", "vg_name,vg_extent_size,vg_size,pv_count,lv_count")
+    (group,) = oracles.lvm("vgs", "vg_name,vg_extent_size,vg_size,pv_count,lv_count")
     assert group["vg_name"] == "vg0"
     assert (group["pv_count"], group["lv_count"]) == ("2", "3")
     assert int(group["vg_size"]) == plan.groups[0].size
     (wanted,) = plan.groups
-    sizes = {row["lv_name"]: int(row["lv_size"]) for row in report("lvs", "lv", "lv_name,lv_size")}
+    sizes = {row["lv_name"]: int(row["lv_size"]) for row in oracles.lvm("lvs", "lv_name,lv_size")}
     assert sizes == {volume.name: volume.size for volume in wanted.volumes}
     assert sizes["root"] == 132 * MIB
     assert sizes["sw-ap"] == wanted.size // 10 // (4 * MIB) * (4 * MIB)
@@ -223,12 +208,12 @@ def test_a_mirrored_esp_and_root(pair: list[str], metadata: ArrayMetadata, tmp_p
 
 
 def test_a_group_on_a_mirror_with_large_sectors(large_sectors: list[str]) -> None:
-    storage = group_on_mirror()
+    storage = group_on_mirror(SEED)
     plan = volumes.plan(storage, volumes.observe(large_sectors))
     done = volumes.apply(plan)
     settle()
     assert detail(done.nodes["mirror"])["MD_UUID"] == plan.arrays[0].uuid
-    (physical,) = report("pvs", "pv", "pv_name,vg_name,pv_size")
+    (physical,) = oracles.lvm("pvs", "pv_name,vg_name,pv_size")
     assert (physical["pv_name"], physical["vg_name"]) == (done.nodes["mirror"], "vg-m")
     assert int(physical["pv_size"]) == plan.groups[0].size
     assert oracles.blkid(done.nodes["vg-m/root"])["TYPE"] == "ext4"
@@ -236,7 +221,7 @@ def test_a_group_on_a_mirror_with_large_sectors(large_sectors: list[str]) -> Non
 
 
 def test_what_runs_is_taken_apart_only_by_steps_of_the_plan(pair: list[str], tmp_path: Path) -> None:
-    applied(group_on_mirror(), pair)
+    applied(group_on_mirror(SEED), pair)
     plain = Storage(disks=(PLAIN, PLAIN))
     with pytest.raises(DeviceBusy) as busy:
         volumes.plan(plain, volumes.observe(pair))
@@ -257,7 +242,7 @@ def test_what_runs_is_taken_apart_only_by_steps_of_the_plan(pair: list[str], tmp
         (row,) = oracles.sfdisk(disk).rows
         assert output("wipefs", "--noheadings", f"{disk}p1" if disk[-1].isdigit() else f"{disk}1") == ""
         assert row.start == 2048
-    assert report("pvs", "pv", "pv_name") == []
+    assert oracles.lvm("pvs", "pv_name") == []
 
 
 def test_nothing_starts_a_system_that_is_being_taken_apart(pair: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -316,7 +301,7 @@ def test_a_group_elsewhere_is_never_touched(pair: list[str]) -> None:
         assert {step.name for step in plan.stops} == {"vg0-root", "vg0-sw--ap", "vg0-data"}
         volumes.apply(plan)
         settle()
-        assert [row["vg_name"] for row in report("vgs", "vg", "vg_name")] == ["taken"]
+        assert [row["vg_name"] for row in oracles.lvm("vgs", "vg_name")] == ["taken"]
 
 
 def test_a_group_on_whole_disks_that_is_also_elsewhere_is_left_whole(pair: list[str]) -> None:
@@ -386,7 +371,7 @@ def test_cancelling_leaves_nothing(pair: list[str], during: Phase) -> None:
         if isinstance(event, PhaseStarted) and event.phase is during and "vg-m" in event.detail:
             cancel.cancel()
 
-    plan = volumes.plan(group_on_mirror(), volumes.observe(pair))
+    plan = volumes.plan(group_on_mirror(SEED), volumes.observe(pair))
     with pytest.raises(Cancelled):
         volumes.apply(plan, cancel=cancel, sink=sink)
     assert nothing_runs(pair)
@@ -475,7 +460,7 @@ def test_a_group_that_lacks_a_member_is_not_robbed_of_the_other(pair: list[str])
 
 
 def test_an_array_that_is_made_where_another_was_shows_nothing_of_it(pair: list[str]) -> None:
-    storage = group_on_mirror()
+    storage = group_on_mirror(SEED)
     applied(storage, pair)
     volumes.stop(volumes.observe(pair))
     blank_mirror = replace(storage, arrays=(ArraySpec(name="mirror"),), groups=())
@@ -483,22 +468,22 @@ def test_an_array_that_is_made_where_another_was_shows_nothing_of_it(pair: list[
     assert output("wipefs", "--noheadings", done.nodes["mirror"]) == ""
 
 
-@pytest.mark.parametrize("storage", [group_on(2), group_on_mirror()], ids=["partitions", "mirror"])
+@pytest.mark.parametrize("storage", [group_on(2), group_on_mirror(SEED)], ids=["partitions", "mirror"])
 def test_the_machines_configuration_of_lvm_costs_no_extent(pair: list[str], storage: Storage) -> None:
     metadata = "pvmetadatasize = 16384\npvmetadatacopies = 2\nvgmetadatacopies = 1"
     devices = "data_alignment = 8\ndefault_data_alignment = 4\ndata_alignment_offset_detection = 1"
     with lvm_configured(f"metadata {{\n{metadata}\n}}\ndevices {{\n{devices}\n}}\n"):
         done = applied(storage, pair)
-        (group,) = report("vgs", "vg", "vg_size,vg_free")
+        (group,) = oracles.lvm("vgs", "vg_size,vg_free")
         assert (int(group["vg_size"]), int(group["vg_free"])) == (done.plan.groups[0].size, 0)
-        assert {row["pe_start"] for row in report("pvs", "pv", "pe_start")} == {str(MIB)}
-        assert {row["pv_mda_count"] for row in report("pvs", "pv", "pv_mda_count")} == {"1"}
+        assert {row["pe_start"] for row in oracles.lvm("pvs", "pe_start")} == {str(MIB)}
+        assert {row["pv_mda_count"] for row in oracles.lvm("pvs", "pv_mda_count")} == {"1"}
         assert volumes.plan(storage, volumes.observe(pair)).is_empty
 
 
 def test_a_mirror_on_disks_that_had_partitions_keeps_its_members(pair: list[str]) -> None:
     applied(Storage(disks=(PLAIN, PLAIN)), pair)
-    done = applied(group_on_mirror(), pair)
+    done = applied(group_on_mirror(SEED), pair)
     members = {f"{disk}p1" if disk[-1].isdigit() else f"{disk}1" for disk in pair}
     assert members <= set(detail(done.nodes["mirror"]).values())
 
@@ -522,7 +507,7 @@ def test_a_group_is_made_anew_in_its_own_place(pair: list[str]) -> None:
 
 
 def test_arrays_made_at_one_moment_have_numbers_of_their_own(pair: list[str], large_sectors: list[str]) -> None:
-    storage = replace(group_on_mirror(), arrays=(ArraySpec(name="mirror"),), groups=(), seed=None)
+    storage = replace(group_on_mirror(SEED), arrays=(ArraySpec(name="mirror"),), groups=(), seed=None)
     plans = [volumes.plan(storage, volumes.observe(disks)) for disks in (pair, large_sectors)]
     with ThreadPoolExecutor() as threads:
         done = list(threads.map(volumes.apply, plans))

@@ -19,9 +19,9 @@ from typing import Final
 from libironic_disk.events import Cancellation, EventSink, ignore
 from tests.support.faults import holdings
 from tests.support.faults.listening import Call, Listener, listen
-from tests.support.inside import is_inside
+from tests.support.inside import patience
 
-DEADLINE: Final = 1000.0 if is_inside() else 100.0
+DEADLINE: Final = patience(100.0)
 """Seconds after which a call counts as hanging; a quiet machine needs two, an emulated one 50 to count all faults."""
 
 _PR_SET_CHILD_SUBREAPER: Final = 36

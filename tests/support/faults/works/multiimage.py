@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import os
 import subprocess
 import tarfile
@@ -22,7 +21,7 @@ from libironic_disk.events import Cancellation, EventSink
 from libironic_disk.multiboot import MultibootRequest, MultibootResult
 from libironic_disk.request import FirmwareEntry
 from libironic_disk.units import MIB
-from tests.support import oracles
+from tests.support import documents, oracles
 from tests.support.disks import LoopDisk, copied
 from tests.support.faults.scenes import OldDisk, folder, old_disk
 from tests.support.faults.work import Of, Scene, State, Try
@@ -82,10 +81,7 @@ def asked(device: str, images: Mapping[str, Path], *, anew: Sequence[str] = (), 
     ]
     volumes.append({**kind, "mount": "/srv", "images": [*images], "size": "16", "keep_data": True})
     return {
-        "images": [
-            {"name": name, "image_pull_url": f"file://{path}", "target": "/", "boot": number == 0}
-            for number, (name, path) in enumerate(images.items())
-        ],
+        "images": documents.images(images),
         "partitions": [{"type": "disk", "id": {"type": "name", "value": device}, "volumes": volumes}],
         "partitions_policy": "verify" if anew else "clean",
     }
@@ -267,18 +263,12 @@ def root_of(disk: LoopDisk, system: str) -> AbstractContextManager[str]:
 def _volume_in(disk: LoopDisk, member: Row, name: str) -> tuple[int, int]:
     """Return where on the disk a volume is, and its size, by what LVM says of its one piece; nothing is started."""
     with part_of(disk, member) as node:
-        (pv,) = _lvm_says("pvs", "pv", node, "pe_start,vg_extent_size")
-        volumes = {row["lv_name"]: row for row in _lvm_says("lvs", "lv", node, "lv_name,lv_size,seg_pe_ranges")}
+        only = ("--devices", node, "--readonly")
+        (pv,) = oracles.lvm("pvs", "pe_start,vg_extent_size", *only)
+        volumes = {row["lv_name"]: row for row in oracles.lvm("lvs", "lv_name,lv_size,seg_pe_ranges", *only)}
     first = int(volumes[name]["seg_pe_ranges"].rpartition(":")[2].partition("-")[0])
     start = int(pv["pe_start"]) + first * int(pv["vg_extent_size"])
     return member.start * disk.sector_size + start, int(volumes[name]["lv_size"])
-
-
-def _lvm_says(program: str, kind: str, node: str, columns: str) -> list[dict[str, str]]:
-    only = ("--devices", node, "--readonly")
-    said = oracles.output(program, *only, "--reportformat", "json", "--units", "b", "--nosuffix", "-o", columns)
-    rows: list[dict[str, str]] = json.loads(said)["report"][0][kind]
-    return rows
 
 
 def digest_of_kept(disk: LoopDisk) -> str:
