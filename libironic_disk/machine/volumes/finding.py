@@ -86,6 +86,7 @@ def _array(
         members=tuple(sorted(found)),
         node=block.node if block else "",
         size=sysfs.size(block) if block else 0,
+        lost=(stacking.lost(block) or "") if block else "",
         signatures=running.signatures if running else (),
     )
 

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from libironic_disk.errors import DeviceBusy, DeviceFailed, LayoutInvalid, ProgramError, reason_of
+from libironic_disk.errors import DeviceBusy, DeviceFailed, LayoutInvalid, ProgramError
 from libironic_disk.events import Cancellation
 from libironic_disk.machine import process
 from libironic_disk.machine.disks import blkid, claims, disk_io, mapper, sysfs
@@ -85,21 +85,14 @@ def make_array(array: PlannedArray, nodes: Sequence[str], cancel: Cancellation) 
 def check_whole(name: str, node: str) -> None:
     """Prove that all members of an array have all that was written to it.
 
-    Who writes hears nothing of a member that can't: the kernel goes on without it, or without some of its sectors, of
-    which it keeps a list (``Documentation/admin-guide/md.rst``: ``degraded``, ``rdNN/bad_blocks``).
-
     Raises:
         DeviceFailed: one hasn't, or the kernel doesn't say.
     """
-    array = sysfs.block_node(sysfs.block_device_number(node)).directory / "md"
-    try:
-        missing = int((array / "degraded").read_text())
-        bad = [each for member in array.glob("rd*") for each in member.glob("*bad_blocks") if each.read_text().strip()]
-    except (OSError, ValueError) as error:
-        raise DeviceFailed(device=node, action="looking at the members of", reason=reason_of(error)) from error
-    if missing or bad:
-        what = f"{missing} of its members" if missing else "sectors of a member"
-        raise DeviceFailed(device=node, action="mirroring on", reason=f"{name} lost {what}")
+    lost = stacking.lost(sysfs.block_node(sysfs.block_device_number(node)))
+    if lost is None:
+        raise DeviceFailed(device=node, action="looking at the members of", reason=f"{name} isn't a mirror that runs")
+    if lost:
+        raise DeviceFailed(device=node, action="mirroring on", reason=f"{name} lost {lost}")
 
 
 def _blank_ends(node: str, data: ByteRange) -> None:

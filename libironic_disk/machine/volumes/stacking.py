@@ -74,6 +74,30 @@ def kind_of(block: BlockNode) -> tuple[HolderKind, str]:
     return _KINDS.get(maker, HolderKind.OTHER), name
 
 
+def lost(array: BlockNode) -> str | None:
+    """Return, in words, what a mirror has lost: empty if nothing, None of one that doesn't run or is no mirror.
+
+    Who writes hears nothing of a member that can't: the kernel goes on without it, or without some of its sectors, of
+    which it keeps a list (``Documentation/admin-guide/md.rst``: ``degraded``, ``rdNN/bad_blocks``).
+
+    Raises:
+        DeviceFailed: the kernel doesn't say.
+    """
+    slots = sysfs.word(array, "md/raid_disks")
+    listed = any(
+        sysfs.word(array, f"md/rd{slot}/{kind}")
+        for slot in range(int(slots) if slots.isdecimal() else 0)
+        for kind in ("bad_blocks", "unacknowledged_bad_blocks")
+    )
+    # The last of the looks: a member whose list has gone meanwhile is one that is missing now.
+    missing = sysfs.word(array, "md/degraded")
+    if not missing.isdecimal():
+        return None
+    if int(missing):
+        return f"{missing} of its members"
+    return "sectors of a member" if listed else ""
+
+
 def _holder(block: BlockNode, ours: set[int]) -> Holder:
     kind, name = kind_of(block)
     return Holder(

@@ -55,7 +55,21 @@ class Holder:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoundArray:
-    """An array whose superblock was read; without ``node``, ``metadata`` and ``size`` where it doesn't run."""
+    """An array whose superblock was read.
+
+    Attributes:
+        name: as mdadm wrote it.
+        uuid: as mdadm writes it.
+        level: such as ``raid1``.
+        metadata: its version; empty where it doesn't run, as are ``node`` and ``size``.
+        devices: how many members it was made with.
+        members: those that are partitions of the disks, as their superblocks say: one that the kernel goes on without
+            still says so.
+        node: its own node.
+        size: what it gives, in bytes.
+        lost: in words, what a mirror that runs lost of its members; empty if nothing.
+        signatures: what is on it.
+    """
 
     name: str
     uuid: str
@@ -65,6 +79,7 @@ class FoundArray:
     members: tuple[Member, ...]
     node: str = ""
     size: int = 0
+    lost: str = ""
     signatures: tuple[Signature, ...] = ()
 
 
@@ -126,5 +141,6 @@ class StorageFacts:
 
     def busy(self) -> Iterator[str]:
         """Yield, in words, what runs upon the disks."""
+        lost = {array.node: f", and lost {array.lost}" for array in self.arrays if array.lost}
         for holder in self.holders:
-            yield f"{holder} runs on {', '.join(holder.upon)}"
+            yield f"{holder} runs on {', '.join(holder.upon)}{lost.get(holder.node, '')}"

@@ -244,12 +244,13 @@ def _adopted_array(array: PlannedArray, facts: StorageFacts, storage: Storage) -
 
 
 def _is_array(array: PlannedArray, found: FoundArray) -> bool:
-    return (found.name, found.level, found.metadata, found.devices, found.size) == (
+    return (found.name, found.level, found.metadata, found.devices, found.size, found.lost) == (
         array.name,
         _MIRROR,
         array.metadata,
         len(array.members),
         array.size,
+        "",
     )
 
 

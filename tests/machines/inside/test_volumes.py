@@ -25,6 +25,7 @@ from libironic_disk.errors import (
     ProgramFailed,
 )
 from libironic_disk.events import Cancellation, Event, Phase, PhaseStarted
+from libironic_disk.machine.disks import sysfs
 from libironic_disk.machine.volumes import making
 from libironic_disk.pure.disks.layout import FileSystem, Layout, PartitionSpec
 from libironic_disk.pure.disks.planning import Existing
@@ -218,6 +219,26 @@ def test_a_group_on_a_mirror_with_large_sectors(large_sectors: list[str]) -> Non
     assert int(physical["pv_size"]) == plan.groups[0].size
     assert oracles.blkid(done.nodes["vg-m/root"])["TYPE"] == "ext4"
     assert volumes.plan(storage, volumes.observe(large_sectors)).is_empty
+
+
+def test_a_mirror_that_runs_on_one_disk_is_none(pair: list[str]) -> None:
+    storage = group_on_mirror()
+    plan = volumes.plan(storage, volumes.observe(pair))
+    done = volumes.apply(plan)
+    settle()
+    assert volumes.plan(storage, volumes.observe(pair)).is_empty
+    lost = sysfs.partitions(sysfs.whole_disk(pair[1]))[0].block.node
+    output("mdadm", "--manage", done.nodes["mirror"], "--fail", lost)
+    with pytest.raises(DeviceBusy, match=f"runs on .*{pair[0]}.*, and lost 1 of its members"):
+        volumes.plan(storage, volumes.observe(pair))
+    # Without its second disk, and with what that disk still says of itself.
+    output("mdadm", "--manage", done.nodes["mirror"], "--remove", lost)
+    assert volumes.observe(pair).arrays[0].members == plan.arrays[0].members
+    again = volumes.plan(storage, volumes.observe(pair), take_apart=True)
+    done = volumes.apply(again)
+    settle()
+    assert detail(done.nodes["mirror"])["MD_DEVICES"] == "2"
+    assert "[2/2] [UU]" in Path("/proc/mdstat").read_text()
 
 
 def test_what_runs_is_taken_apart_only_by_steps_of_the_plan(pair: list[str], tmp_path: Path) -> None:

@@ -221,6 +221,7 @@ def test_a_group_that_is_another_is_made_anew(changed: object) -> None:
         {"devices": 3},
         {"size": MIB},
         {"uuid": "0:0:0:0"},
+        {"lost": "1 of its members"},
         {"members": (Member("/dev/disk0", 1),)},
     ],
 )
@@ -229,6 +230,16 @@ def test_an_array_that_is_another_is_made_anew(changed: dict[str, object]) -> No
     after = made(plan(STACKED, before), before)
     other = replace(after, arrays=(replace(after.arrays[0], **changed),))  # type: ignore[arg-type]
     assert not plan(STACKED, other, take_apart=True).is_empty
+
+
+def test_a_mirror_that_lost_a_member_is_named_with_its_loss() -> None:
+    before = disks(GIB, GIB)
+    after = made(plan(STACKED, before), before)
+    array = Holder(node="/dev/md127", name="md127", kind=HolderKind.ARRAY, upon=("/dev/disk0p1",))
+    other = replace(after, holders=(array,), arrays=(replace(after.arrays[0], lost="1 of its members"),))
+    with pytest.raises(DeviceBusy) as busy:
+        plan(STACKED, other)
+    assert busy.value.users == ("array md127 (/dev/md127) runs on /dev/disk0p1, and lost 1 of its members",)
 
 
 @pytest.mark.parametrize(
