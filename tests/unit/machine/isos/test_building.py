@@ -242,12 +242,11 @@ def false_xorriso(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return program
 
 
-# What it was told to write is its sixth argument.
-FAILING = "echo half >\"$6\"; echo 'no space left' >&2; exit 5"
-LYING = 'echo half >"$6"'
+HALF = 'while [ "$1" != -o ]; do shift; done; echo half >"$2"'
+FAILING = f"{HALF}; echo 'no space left' >&2; exit 5"
 
 
-@pytest.mark.parametrize(("script", "error"), [(FAILING, ProgramFailed), (LYING, BootIsoRefused)])
+@pytest.mark.parametrize(("script", "error"), [(FAILING, ProgramFailed), (HALF, BootIsoRefused)])
 def test_nothing_is_left_when_xorriso_fails(
     spec: BootIsoSpec, image: Path, false_xorriso: Path, script: str, error: type[DiskError]
 ) -> None:
@@ -259,7 +258,7 @@ def test_nothing_is_left_when_xorriso_fails(
 
 def test_nothing_is_left_when_it_is_cancelled(spec: BootIsoSpec, image: Path, false_xorriso: Path) -> None:
     started = image.parent.parent / "started"
-    false_xorriso.write_text(f'#!/bin/sh\necho half >"$6"; touch {started}; exec sleep 60\n')
+    false_xorriso.write_text(f"#!/bin/sh\n{HALF}; touch {started}; exec sleep 60\n")
     cancel = Cancellation()
 
     def throw() -> None:
