@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from libironic_disk import filesystems, partitioner
 from libironic_disk.errors import (
@@ -26,26 +27,26 @@ from libironic_disk.errors import (
     DiskState,
     LayoutInvalid,
     NotABlockDevice,
-    PlanOutdated,
     add_aftermath,
     leaving,
 )
 from libironic_disk.events import Cancellation, EventSink, Phase, ignore, phase
 from libironic_disk.machine import process
-from libironic_disk.machine.disks import claims, observing, partition_nodes, sysfs
+from libironic_disk.machine.disks import observing, sysfs
 from libironic_disk.machine.disks.holding import HeldDisk, held
 from libironic_disk.machine.disks.hostlock import host_lock
-from libironic_disk.machine.disks.staging import StagedDisk, check_writable, disarm, filling
+from libironic_disk.machine.disks.staging import StagedDisk, filling
 from libironic_disk.machine.disks.sysfs import BlockNode
-from libironic_disk.machine.volumes import finding, making, stacking
+from libironic_disk.machine.volumes import clearing, finding, locking, making, stacking
 from libironic_disk.partitioner import LOCK_TIMEOUT
 from libironic_disk.pure.disks.facts import DiskKind
 from libironic_disk.pure.disks.layout import FileSystem
 from libironic_disk.pure.disks.planning import Existing, Plan
+from libironic_disk.pure.roles import Role
 from libironic_disk.pure.tables.model import Extent
 from libironic_disk.pure.volumes import planner
 from libironic_disk.pure.volumes.drawing import as_text as as_text
-from libironic_disk.pure.volumes.facts import Holder, StorageFacts
+from libironic_disk.pure.volumes.facts import StorageFacts
 from libironic_disk.pure.volumes.planning import Contents, StoragePlan
 from libironic_disk.pure.volumes.storage import Storage
 from libironic_disk.pure.words import as_word
@@ -75,22 +76,25 @@ class StagedStorage:
         for disk in self.disks:
             disk.say(state)
 
-    def commit(self, heads: Mapping[str, Sequence[Extent]] | None = None) -> None:
-        """Write every disk's table, or leave none of them bootable.
+    def commit(self, heads: Mapping[str, Sequence[Extent]] = MappingProxyType({})) -> None:
+        """Write every disk's table, or leave none of them bootable; for an empty plan nothing is written.
 
         Args:
             heads: what else goes into the first MiB of a disk, by its path.
 
         Raises:
+            KeyError: the plan has no disk with one of these paths.
             DeviceFailed: something couldn't be written, or reads back otherwise, or an array lost a member.
             Cancelled: the caller wished so before a disk's table was written.
         """
+        if unknown := heads.keys() - {disk.plan.device for disk in self.disks}:
+            raise KeyError(*sorted(unknown))
         try:
             for array in self.plan.arrays if not self.plan.is_empty else ():
                 making.check_whole(array.name, self.nodes[array.name])
-            # What boots comes last: a power cut in between must leave none that boots without the others.
-            for disk in sorted(self.disks, key=lambda each: each.plan.device in (heads or {})):
-                disk.commit((heads or {}).get(disk.plan.device, ()))
+            # What boots comes last: a power cut in between must leave no single disk that boots without the others.
+            for disk in sorted(self.disks, key=lambda each: _boots(each.plan, heads)):
+                disk.commit(heads.get(disk.plan.device, ()))
         except BaseException:
             for disk in self.disks:
                 disk.revoke()
@@ -187,15 +191,20 @@ def stage(
 ) -> Iterator[StagedStorage]:
     """Give volumes to be filled while no disk holds a table, and lock all of the disks meanwhile.
 
-    Leaving the ``with`` without :meth:`StagedStorage.commit` stops what was made and leaves no disk that boots.
+    Leaving the ``with`` without :meth:`StagedStorage.commit` stops what was made and leaves no disk that boots. Nothing
+    is made, stopped or taken away where the plan is empty; but that nobody uses any of it is proven then too.
+
+    What is wrong before the first write, as it nearly always is, leaves every disk ``unchanged``; the error says so.
 
     Raises:
         ToolMissing: a program isn't installed. Nothing was written.
         NotABlockDevice: one of them is a plain file, which is no disk any more when this ends. Nothing was written.
-        PlanOutdated: these aren't the disks that were planned for, or something else runs upon them. Nothing was
-            written.
+        NameTaken: another group on the machine has the name of one of these by now. Nothing was written.
         LayoutInvalid: ``/dev`` has something with the name of a group. Nothing was written.
-        DeviceBusy, DeviceLocked, DeviceReadOnly: a disk is used or can't be written. Nothing was written.
+        PlanOutdated: these aren't the disks that were planned for, or something else runs upon them.
+        DeviceBusy: somebody uses a disk, or what runs upon it; names who.
+        DeviceLocked: somebody else kept the lock of a disk, or makes a group of one of these names.
+        DeviceReadOnly: a disk can't be written.
         DeviceFailed, NodeMissing: the kernel refused something.
         ProgramError: LVM or mdadm failed.
         Cancelled: the caller wished so.
@@ -210,8 +219,11 @@ def stage(
         plans = sorted(wanted.disks, key=lambda disk: Path(disk.device).resolve())
         disks = [stack.enter_context(_locked(each, lock_timeout, lock_path, switch)) for each in plans]
         pairs = list(zip(plans, disks, strict=True))
-        _check(wanted, pairs, switch)
-        _take_apart(wanted, disks, sink)
+        if not wanted.is_empty:
+            names = (group.name for group in wanted.groups)
+            stack.enter_context(locking.names_locked(names, timeout=lock_timeout, cancel=switch))
+        clearing.check(wanted, pairs, switch)
+        clearing.take_apart(wanted, disks, sink)
         filled = {
             each.device: stack.enter_context(filling(each, disk, sink=sink, cancel=switch)) for each, disk in pairs
         }
@@ -255,10 +267,14 @@ def stop(facts: StorageFacts) -> None:
     obstacles = tuple(planner.obstacles(facts))
     if obstacles:
         raise DeviceBusy(device=facts.name, users=obstacles)
-    _check_running(facts.holders, [sysfs.whole_disk(disk.path) for disk in facts.disks], facts.name)
+    clearing.check_running(facts.holders, [sysfs.whole_disk(disk.path) for disk in facts.disks], facts.name)
     making.check_idle(facts.holders, facts.name)
     for holder in facts.holders:
         making.stop(holder.kind, holder.node, holder.name)
+
+
+def _boots(plan: Plan, heads: Mapping[str, Sequence[Extent]]) -> bool:
+    return plan.device in heads or plan.partition(Role.ESP) is not None
 
 
 def _contents(wanted: StoragePlan) -> Iterator[tuple[str, Contents]]:
@@ -284,54 +300,6 @@ def _locked(plan: Plan, lock_timeout: float, lock_path: Path | None, cancel: Can
         held(plan.device, plan.kind, sector_size=sector_size, lock_timeout=lock_timeout, cancel=cancel) as disk,
     ):
         yield disk
-
-
-def _take_apart(wanted: StoragePlan, disks: Sequence[HeldDisk], sink: EventSink) -> None:
-    """Stop what the plan says, and prove that nobody else uses the disks, none of which starts anything any more."""
-    if wanted.is_empty:
-        return
-    if not wanted.stops:
-        for disk in disks:
-            claims.check_unused(disk.block)
-        if len(disks) > 1:
-            # Before the first write, as a partition that stays open is found here.
-            partition_nodes.remove_all_of([(disk.fd, disk.block) for disk in disks])
-            disarm(disks)
-            for disk in disks:
-                disk.progress.state = DiskState.UNBOOTABLE
-        return
-    making.check_idle(wanted.stops, wanted.name)
-    disarm(disks)
-    for holder in wanted.stops:
-        with phase(sink, Phase.WIPE, str(holder)):
-            try:
-                making.take_apart(holder)
-            except DiskError as error:
-                add_aftermath(
-                    error, f"{holder} was being taken apart: the disks have their old tables, and boot nothing"
-                )
-                raise
-    for disk in disks:
-        claims.check_unused(disk.block)
-
-
-def _check(wanted: StoragePlan, disks: Sequence[tuple[Plan, HeldDisk]], cancel: Cancellation) -> None:
-    """Prove that nothing changed since the plan was made: neither the disks, nor what runs upon them."""
-    for each, disk in disks:
-        disk.check_same(each.fingerprint)
-        check_writable(each, disk.block)
-    if not wanted.is_empty:
-        _check_running(wanted.stops, [disk.block for _, disk in disks], wanted.name)
-        making.check_names(wanted.groups, wanted.stops)
-    cancel.check("checking the disks")
-
-
-def _check_running(seen: Sequence[Holder], disks: Sequence[BlockNode], name: str) -> None:
-    """Prove that what was seen to run upon the disks still does, and nothing else."""
-    now = stacking.holders(disks)
-    if {holder.node: holder for holder in now} != {holder.node: holder for holder in seen}:
-        before, found = (", ".join(map(str, each)) or "nothing" for each in (seen, now))
-        raise PlanOutdated(device=name, differences=(f"{before} ran upon it, and now {found} does",))
 
 
 @contextmanager

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from libironic_disk import volumes
+from libironic_disk import partitioner, volumes
 from libironic_disk.errors import Cancelled, DeviceBusy, DiskState
 from libironic_disk.events import Cancellation, Event, Phase, PhaseStarted
 from libironic_disk.machine.disks import committing
@@ -58,9 +59,9 @@ def esp_of(disk: LoopDisk) -> bytes:
 
 
 @contextmanager
-def opened(node: str) -> Iterator[int]:
+def opened(node: str, more: int = 0) -> Iterator[int]:
     """Open a device to be read and written."""
-    fd = os.open(node, os.O_RDWR | os.O_CLOEXEC)
+    fd = os.open(node, os.O_RDWR | os.O_CLOEXEC | more)
     try:
         yield fd
     finally:
@@ -83,6 +84,25 @@ def test_a_partition_of_the_last_disk_that_stays_open_costs_none_of_them_a_byte(
     volumes.apply(wanted)
 
 
+def test_what_stays_as_it_is_is_not_given_to_be_filled_while_somebody_uses_it(pair: tuple[LoopDisk, LoopDisk]) -> None:
+    wanted = volumes.plan(Storage(disks=(LAYOUT, LAYOUT)), volumes.observe([disk.node for disk in pair]))
+    assert wanted.is_empty
+    # As a mount in another namespace claims it.
+    with (
+        opened(f"{pair[1].node}p2", os.O_EXCL),
+        pytest.raises(DeviceBusy, match=f"{pair[1].node} is claimed by a mount") as busy,
+    ):
+        volumes.apply(wanted)
+    assert busy.value.disk is DiskState.UNCHANGED
+    volumes.apply(wanted)
+
+
+def test_boot_code_for_a_disk_that_is_not_there_is_refused(pair: tuple[LoopDisk, LoopDisk]) -> None:
+    with pytest.raises(KeyError, match="/dev/another"), volumes.stage(plan_for(pair)) as staged:
+        staged.commit({pair[0].node: (), "/dev/another": ()})
+    assert not any(oracles.has_table(disk.node) for disk in pair)
+
+
 def test_no_disk_starts_anything_when_the_first_is_wiped(pair: tuple[LoopDisk, LoopDisk]) -> None:
     cancel = Cancellation()
     assert all(esp_of(disk)[510:] == b"\x55\xaa" for disk in pair)
@@ -96,6 +116,33 @@ def test_no_disk_starts_anything_when_the_first_is_wiped(pair: tuple[LoopDisk, L
         volumes.apply(plan_for(pair), sink=stop, cancel=cancel)
     assert cancelled.value.disk is DiskState.UNBOOTABLE
     volumes.apply(plan_for(pair))
+
+
+def test_what_an_old_table_says_of_places_that_no_partition_can_have_keeps_nobody_off(
+    pair: tuple[LoopDisk, LoopDisk],
+) -> None:
+    for disk, place in zip(pair, ("0", str(32 * MIB // 512)), strict=True):
+        forge_first_partition(disk, int(place))
+        assert partitioner.observe(disk.node).table is not None
+    volumes.apply(plan_for(pair))
+    assert [len(oracles.sfdisk(disk.node).rows) for disk in pair] == [2, 2]
+
+
+def forge_first_partition(disk: LoopDisk, lba: int) -> None:
+    """Have the first partition of both copies of the GPT lie in one sector, with checksums that are right."""
+    with Path(disk.node).open("r+b", buffering=0) as node:
+        fd = node.fileno()
+        for header_at in (512, 32 * MIB - 512):
+            header = bytearray(os.pread(fd, 512, header_at))
+            entries_at = int.from_bytes(header[72:80], "little") * 512
+            entries = bytearray(os.pread(fd, 128 * 128, entries_at))
+            entries[32:48] = lba.to_bytes(8, "little") * 2
+            header[88:92] = zlib.crc32(entries).to_bytes(4, "little")
+            header[16:20] = bytes(4)
+            header[16:20] = zlib.crc32(header[:92]).to_bytes(4, "little")
+            os.pwrite(fd, entries, entries_at)
+            os.pwrite(fd, header, header_at)
+        os.fsync(fd)
 
 
 def test_an_iso_image_without_a_table_is_none_any_more(bench: Bench, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import errno
 import fcntl
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -146,8 +146,8 @@ def check_file_unused(path: str) -> None:
         raise DeviceBusy(device=path, users=tuple(sorted(users)))
 
 
-def check_unused(disk: BlockNode) -> None:
-    """Prove that nobody uses a disk or any of its partitions.
+def check_unused(disk: BlockNode, *, beside: Container[str] = ()) -> None:
+    """Prove that nobody uses a disk or any of its partitions; ``beside`` are holders that may, by sysfs's names.
 
     Raises:
         DeviceBusy: names every mount, swap area and holder; or says that the kernel refuses without naming why, as
@@ -155,7 +155,7 @@ def check_unused(disk: BlockNode) -> None:
         DeviceReadOnly: the disk can't be opened for writing.
         DeviceFailed: it can't be opened at all.
     """
-    users = tuple(dict.fromkeys(_users(disk)))
+    users = tuple(dict.fromkeys(_users(disk, beside)))
     if users:
         raise DeviceBusy(device=disk.node, users=users)
     for block in sysfs.with_partitions(disk):
@@ -175,13 +175,13 @@ def check_unused(disk: BlockNode) -> None:
             raise DeviceFailed(device=node, action="opening", reason=error.strerror or str(error)) from error
 
 
-def _users(disk: BlockNode) -> Iterator[str]:
+def _users(disk: BlockNode, beside: Container[str]) -> Iterator[str]:
     blocks = sysfs.with_partitions(disk)
     yield from uses(blocks)
     own = {block.name for block in blocks}
     for block in blocks:
         for holder in sysfs.holders(block):
-            if holder not in own:
+            if holder not in own and holder not in beside:
                 yield f"{block.node} is held by {_named(holder)}"
 
 
@@ -205,6 +205,33 @@ def uses(blocks: Iterable[BlockNode]) -> Iterator[str]:
     for devno in _swap_areas():
         if devno in nodes:
             yield f"{nodes[devno]} is swapped on"
+
+
+def openers(node: str) -> Iterator[str]:
+    """Yield, in words, the programs that have a device open, of those whose descriptors ``/proc`` shows to us.
+
+    Raises:
+        DeviceFailed: this process has no descriptor, or the kernel no memory, to look with.
+    """
+    devno = os.stat(node).st_rdev
+    for process_directory in Path("/proc").glob("[0-9]*"):
+        try:
+            links = [link for link in (process_directory / "fd").iterdir() if _leads_to(link, devno)]
+            name = (process_directory / "comm").read_text(errors="replace").strip() if links else ""
+        except OSError as error:
+            # It has ended.
+            shortage.refuse(error, node)
+            continue
+        if links:
+            yield f"{name} (pid {process_directory.name})"
+
+
+def _leads_to(link: Path, devno: int) -> bool:
+    try:
+        # The name first: to ask for the status of a file of a network that is gone would be to wait for it.
+        return str(link.readlink()).startswith("/dev/") and link.stat().st_rdev == devno
+    except FileNotFoundError:
+        return False
 
 
 def _mounts() -> Iterator[tuple[int, str]]:

@@ -58,7 +58,9 @@ def disarm(fd: int, device: str, *, size: int, sector_size: int) -> None:
     """
     read = disk_io.reader(fd, device)
     table = read_table(read, device=device, disk_size=size, sector_size=sector_size)
-    esps = [part.start for part in table.partitions if is_esp(table, part)] if table is not None else []
+    starts = {part.start for part in table.partitions if is_esp(table, part)} if table is not None else set()
+    # The old table may say anything: where there is no sector there is no file system, and the first is no partition's.
+    esps = sorted(start for start in starts if sector_size <= start <= size - sector_size)
     # Without the mark there is no boot code, and the sector may be somebody else's, as of an md superblock.
     code = [Extent(0, NO_SYSTEM)] if is_marked(read(0, sector_size)) else []
     # UEFI starts an ISO image that has no table, too.

@@ -21,9 +21,10 @@ _TIMEOUT: Final = 120.0
 _MISSING: Final = "a missing device"
 _MEMBER: Final = "linux_raid_member"
 _PHYSICAL: Final = "LVM2_member"
-# All devices, whatever the machine's list of those that LVM works with says: what isn't on it may be robbed as well.
+# All devices, whatever the machine's list of those that LVM works with says, and the groups that other machines own or
+# share: what this machine doesn't work with may be robbed as well.
 _JSON: Final = (
-    *("--reportformat", "json", "--units", "b", "--nosuffix"),
+    *("--reportformat", "json", "--units", "b", "--nosuffix", "--foreign", "--shared"),
     *("--config", "devices/use_devicesfile=0"),
 )
 _COLUMNS: Final = "pv_major,pv_minor,vg_name,vg_uuid,vg_extent_size"
@@ -55,13 +56,23 @@ def arrays(
         if member in marked:
             words = _examined(sysfs.block_node(devno).node)
             by_uuid.setdefault(words.get("MD_UUID", ""), (words, []))[1].append(member)
-    return tuple(_array(words, found, holders, members) for words, found in by_uuid.values())
+    nodes = {member: sysfs.block_node(devno).node for devno, member in members.items()}
+    return tuple(
+        replace(_array(words, found, holders, members), spares=sum(_is_spare(nodes[member]) for member in found))
+        for words, found in by_uuid.values()
+    )
 
 
 def _examined(node: str) -> dict[str, str]:
     # Superblocks that are torn or of another kind give no words, and an error that says nothing of the disk.
     said = process.run("mdadm", "--examine", "--export", node, timeout=_TIMEOUT, ok=(0, 1)).stdout
     return dict(line.split("=", 1) for line in said.decode(errors="replace").splitlines() if "=" in line)
+
+
+def _is_spare(node: str) -> bool:
+    # In the words for programs there is nothing of it.
+    said = process.run("mdadm", "--examine", "--brief", node, timeout=_TIMEOUT, ok=(0, 1)).stdout
+    return b"spares=1" in said.split()
 
 
 def _array(
@@ -100,20 +111,14 @@ def groups(
         ToolMissing: a member of one is on these disks, and LVM isn't installed.
         ProgramError: LVM failed.
     """
+    of_arrays = {sysfs.block_device_number(array.node): array.name for array in found_arrays if array.node}
     try:
-        physical = _report("pvs", "pv", _COLUMNS)
+        bare = {group.uuid: group for group in _groups([block for _, block in disks], members, of_arrays)}
     except ToolMissing:
         found = [each for facts, _ in disks for each in facts.signatures]
         if any(each.kind == _PHYSICAL for each in (*found, *(s for array in found_arrays for s in array.signatures))):
             raise
         return ()
-    ours = {block.devno for _, block in disks}
-    of_arrays = {sysfs.block_device_number(array.node): array.name for array in found_arrays if array.node}
-    named: dict[str, list[Mapping[str, str]]] = {}
-    for row in physical:
-        if row["vg_name"]:
-            named.setdefault(row["vg_uuid"], []).append(row)
-    bare = {uuid: _group(rows, ours, members, of_arrays) for uuid, rows in named.items()}
     # What is on other disks is nobody's business here: reading a volume there may fail, or hang.
     here = {uuid for uuid, group in bare.items() if group.is_here}
     volumes = list(_volumes(here)) if here else []
@@ -121,6 +126,27 @@ def groups(
         replace(group, volumes=tuple(volume for whose, volume in volumes if whose == uuid))
         for uuid, group in bare.items()
     )
+
+
+def group_names(disks: Sequence[BlockNode]) -> tuple[FoundGroup, ...]:
+    """Return every volume group that the machine has, without its volumes; ``foreign`` are disks beside these.
+
+    Raises:
+        ToolMissing, ProgramError: LVM isn't installed, or failed.
+    """
+    return tuple(_groups(disks, {}, {}))
+
+
+def _groups(
+    disks: Sequence[BlockNode], members: Mapping[int, Member], of_arrays: Mapping[int, str]
+) -> Iterator[FoundGroup]:
+    ours = {block.devno for block in disks}
+    named: dict[str, list[Mapping[str, str]]] = {}
+    for row in _report("pvs", "pv", _COLUMNS):
+        if row["vg_name"]:
+            named.setdefault(row["vg_uuid"], []).append(row)
+    for rows in named.values():
+        yield _group(rows, ours, members, of_arrays)
 
 
 def _group(

@@ -10,27 +10,24 @@ import errno
 import os
 import time
 from collections.abc import Container, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from libironic_disk.errors import DeviceBusy, DeviceFailed, LayoutInvalid, ProgramError
+from libironic_disk.errors import DeviceBusy, DeviceFailed, ProgramError
 from libironic_disk.events import Cancellation
 from libironic_disk.machine import process
 from libironic_disk.machine.disks import blkid, claims, disk_io, mapper, sysfs
 from libironic_disk.machine.disks.sysfs import BlockNode
-from libironic_disk.machine.volumes import stacking
+from libironic_disk.machine.volumes import locking, naming, stacking
 from libironic_disk.pure.ranges import ByteRange, edges
 from libironic_disk.pure.volumes.facts import Holder, HolderKind
 from libironic_disk.pure.volumes.planner import OVERHEAD
-from libironic_disk.pure.volumes.planning import PlannedArray, PlannedGroup, StoragePlan, mapped_name
+from libironic_disk.pure.volumes.planning import PlannedArray, PlannedGroup, StoragePlan, mapped_name, unmapped_name
 from libironic_disk.pure.volumes.storage import ArrayMetadata
 from libironic_disk.units import KIB
 
 _TIMEOUT: Final = 300.0
 _HIGHEST_ARRAY: Final = 127
-_NUMBERS_LOCK: Final = Path("/run/lock/libironic_disk-arrays")
-_NUMBERS_TIMEOUT: Final = 60.0
 # What lvm.conf says otherwise moves the first extent, and the last: a member has 1 MiB of overhead, no more.
 _METADATA: Final = "metadata/pvmetadatasize=0 metadata/pvmetadatacopies=1 devices/md_chunk_alignment=0"
 _LOOKS: Final = 20
@@ -66,7 +63,7 @@ def make_array(array: PlannedArray, nodes: Sequence[str], cancel: Cancellation) 
         _blank_ends(member, ByteRange(offset, offset + array.size))
     # What begins where its members do takes no such option.
     placed = [f"--data-offset={offset // KIB}K"] if offset else []
-    with _numbers_locked(cancel):
+    with locking.numbers_locked(cancel):
         node = _free_array()
         process.run(
             *("mdadm", "--create", node, "--run", "--level=1", f"--raid-devices={len(nodes)}"),
@@ -102,59 +99,12 @@ def _blank_ends(node: str, data: ByteRange) -> None:
         disk_io.flush(fd, node)
 
 
-@contextmanager
-def _numbers_locked(cancel: Cancellation) -> Iterator[None]:
-    """Keep every other apply of this host from choosing an array's number until ours is taken.
-
-    The disks' locks don't: two applies that have no disk in common hold different ones.
-    """
-    try:
-        _NUMBERS_LOCK.parent.mkdir(parents=True, exist_ok=True)
-        # Anybody may write the folder: a link there must not have us make a file elsewhere.
-        fd = os.open(_NUMBERS_LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise DeviceFailed(device=str(_NUMBERS_LOCK), action="opening the lock", reason=reason) from error
-    try:
-        with claims.locked(fd, str(_NUMBERS_LOCK), timeout=_NUMBERS_TIMEOUT, cancel=cancel):
-            yield
-    finally:
-        os.close(fd)
-
-
 def _free_array() -> str:
     for number in range(_HIGHEST_ARRAY, -1, -1):
         name = f"md{number}"
         if not Path("/sys/block", name).exists() and not Path("/dev", name).exists():
             return f"/dev/{name}"
     raise DeviceFailed(device="/dev/md*", action="making an array on", reason="the machine has no number left for it")
-
-
-def check_names(groups: Iterable[PlannedGroup], stops: Sequence[Holder]) -> None:
-    """Refuse the name of a group that LVM would: ``/dev`` has such an entry, as it has ``shm`` and ``mapper``.
-
-    The folder of a group that is taken apart first goes away with its volumes.
-
-    Raises:
-        LayoutInvalid: lists all of them.
-    """
-    stopped = {sysfs.block_device_number(holder.node) for holder in stops}
-    taken = [Path("/dev", group.name) for group in groups]
-    problems = tuple(
-        f"a volume group can't be named {path.name!r}: {path} is something else, and LVM would have to put links there"
-        for path in taken
-        if os.path.lexists(path) and not _goes_away(path, stopped)
-    )
-    if problems:
-        raise LayoutInvalid(problems=problems)
-
-
-def _goes_away(folder: Path, stopped: Container[int]) -> bool:
-    try:
-        links = list(folder.iterdir())
-        return bool(links) and all(link.is_symlink() and link.stat().st_rdev in stopped for link in links)
-    except OSError:
-        return False
 
 
 def make_group(group: PlannedGroup, nodes: Sequence[str], cancel: Cancellation) -> dict[str, str]:
@@ -171,6 +121,8 @@ def make_group(group: PlannedGroup, nodes: Sequence[str], cancel: Cancellation) 
 
     placed = ("--config", _METADATA, "--dataalignment", f"{OVERHEAD}b", "--dataalignmentoffset", "0")
     run("pvcreate", "--force", "--force", "--yes", "--zero", "y", "--metadatacopies", "1", *placed, *nodes)
+    # Such as an earlier boot of a machine without udevd, or a process that was killed, may have left.
+    naming.forget_links(group.name)
     run("vgcreate", "--yes", "--physicalextentsize", f"{group.extent_size}b", group.name, *nodes)
     made = {}
     for volume in group.volumes:
@@ -190,6 +142,9 @@ def stop(kind: HolderKind, node: str, name: str) -> None:
         process.run("mdadm", "--stop", node, timeout=_TIMEOUT)
     else:
         process.run("dmsetup", "remove", "--retry", name, timeout=_TIMEOUT)
+        group, _ = unmapped_name(name)
+        if kind is HolderKind.VOLUME and group:
+            naming.forget_links(group)
 
 
 def stop_all(disks: Sequence[BlockNode]) -> None:
@@ -210,34 +165,49 @@ def stop_all(disks: Sequence[BlockNode]) -> None:
         raise failed[0]
 
 
-def check_idle(stops: Sequence[Holder], device: str) -> None:
-    """Prove that nobody uses what is to be taken apart: no mount in whatever namespace, and no program.
+def check_idle(holders: Sequence[Holder], device: str) -> None:
+    """Prove that nobody uses some of what runs: no mount in whatever namespace, and no program.
+
+    Of an array the kernel doesn't say whether a program has it open: that is seen of programs in our own namespace of
+    processes.
 
     Raises:
         DeviceBusy: somebody does; all of them are named.
         DeviceFailed: one of them can't be opened.
         ProgramError: device mapper doesn't answer.
     """
-    beneath = {node for holder in stops for node in holder.upon}
-    # What something else is built upon is in use by that, and nobody else can have claimed it.
-    uppermost = [holder for holder in stops if beneath.isdisjoint(_nodes(holder.node))]
-    users = tuple(f"{holder} is in use" for holder in uppermost if _is_used(holder))
+    beneath = {node for holder in holders for node in holder.upon}
+    users = tuple(user for holder in holders for user in _users(holder, beneath))
     if users:
         raise DeviceBusy(device=device, users=users)
+
+
+def _users(holder: Holder, beneath: Container[str]) -> Iterator[str]:
+    if holder.users:
+        yield from holder.users
+        return
+    # What something else is built upon is in use by that, and nobody else can have claimed it.
+    is_uppermost = not any(node in beneath for node in _nodes(holder.node))
+    # udevd and its like look for a moment.
+    for _ in range(_LOOKS):
+        users = tuple(_uses(holder, is_uppermost=is_uppermost))
+        if not users:
+            return
+        time.sleep(_PAUSE)
+    yield from users
+
+
+def _uses(holder: Holder, *, is_uppermost: bool) -> Iterator[str]:
+    if holder.kind is HolderKind.ARRAY:
+        yield from (f"{holder} is open in {program}" for program in claims.openers(holder.node))
+    is_open = holder.kind is HolderKind.VOLUME and mapper.is_open(holder.name)
+    if is_uppermost and (is_open or _is_claimed(holder.node)):
+        yield f"{holder} is in use"
 
 
 def _nodes(node: str) -> list[str]:
     block = sysfs.block_node(sysfs.block_device_number(node))
     return [each.node for each in sysfs.with_partitions(block)]
-
-
-def _is_used(holder: Holder) -> bool:
-    # udevd and its like look for a moment.
-    for _ in range(_LOOKS):
-        if not _is_claimed(holder.node) and not (holder.kind is HolderKind.VOLUME and mapper.is_open(holder.name)):
-            return False
-        time.sleep(_PAUSE)
-    return True
 
 
 def _is_claimed(node: str) -> bool:

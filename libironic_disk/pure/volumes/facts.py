@@ -65,6 +65,7 @@ class FoundArray:
         devices: how many members it was made with.
         members: those that are partitions of the disks, as their superblocks say: one that the kernel goes on without
             still says so.
+        spares: how many of these are spare.
         node: its own node.
         size: what it gives, in bytes.
         lost: in words, what a mirror that runs lost of its members; empty if nothing.
@@ -77,6 +78,7 @@ class FoundArray:
     metadata: str
     devices: int
     members: tuple[Member, ...]
+    spares: int = 0
     node: str = ""
     size: int = 0
     lost: str = ""

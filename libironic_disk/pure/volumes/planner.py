@@ -44,7 +44,7 @@ def make_plan(
     arrays = tuple(_array(spec, storage, disks, seed) for spec in storage.arrays)
     groups = tuple(_group(spec, storage, disks, arrays, seed) for spec in storage.groups)
     _check_sectors(disks, arrays, groups)
-    _check_names(groups, facts)
+    check_names(groups, facts.groups)
     if existing is Existing.MATCH:
         kept = _disks(storage, facts, seed, Existing.MATCH)
         found_arrays = tuple(_adopted_array(array, facts, storage) for array in arrays)
@@ -182,9 +182,14 @@ def _check_sectors(disks: Sequence[Plan], arrays: Sequence[PlannedArray], groups
         raise LayoutInvalid(problems=tuple(problems))
 
 
-def _check_names(groups: Sequence[PlannedGroup], facts: StorageFacts) -> None:
+def check_names(groups: Sequence[PlannedGroup], seen: Sequence[FoundGroup]) -> None:
+    """Refuse names that groups have on other disks of the machine.
+
+    Raises:
+        NameTaken: one of them has.
+    """
     wanted = {group.name for group in groups}
-    for found in facts.groups:
+    for found in seen:
         if found.name in wanted and found.foreign:
             raise NameTaken(name=found.name, users=found.foreign)
 
@@ -227,8 +232,8 @@ def _shared_groups(facts: StorageFacts) -> Iterator[str]:
         if group.foreign and group.is_here:
             yield f"volume group {group.name} is also on {', '.join(group.foreign)}, which isn't among these disks"
     for array in facts.arrays:
-        if not array.node and array.level != _MIRROR and array.devices > len(array.members):
-            lost = array.devices - len(array.members)
+        lost = array.devices - (len(array.members) - array.spares)
+        if not array.node and array.level != _MIRROR and lost > 0:
             yield f"array {array.name} of level {array.level} has {lost} members that aren't on these disks"
 
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from typing import Final
 
 from libironic_disk.pure.disks.layout import FileSystem
 from libironic_disk.pure.disks.planning import Plan
 from libironic_disk.pure.roles import Role
 from libironic_disk.pure.volumes.facts import Holder, Member
 from libironic_disk.pure.volumes.storage import ArrayMetadata
+
+# A volume's name doesn't begin with a hyphen; a group's may end with one.
+_MAPPED: Final = re.compile(r"((?:[^-]|--)+)-([^-].*)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,3 +103,9 @@ class StoragePlan:
 def mapped_name(group: str, volume: str) -> str:
     """Return the name that device mapper and GRUB give to a volume of a group (lvm(8))."""
     return "-".join(name.replace("-", "--") for name in (group, volume))
+
+
+def unmapped_name(mapped: str) -> tuple[str, str]:
+    """Return the group and the volume that have such a name; two empty words where none have."""
+    found = _MAPPED.fullmatch(mapped)
+    return (found[1].replace("--", "-"), found[2].replace("--", "-")) if found else ("", "")

@@ -6,7 +6,7 @@ import hashlib
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,6 +35,7 @@ from libironic_disk.pure.roles import Role
 from libironic_disk.pure.tables.model import TableKind
 from libironic_disk.pure.volumes.drawing import as_text
 from libironic_disk.pure.volumes.facts import Holder
+from libironic_disk.pure.volumes.planning import StoragePlan
 from libironic_disk.pure.volumes.storage import ArrayMetadata, ArraySpec, GroupSpec, Storage, VolumeSpec
 from libironic_disk.units import MIB
 from tests.support import oracles
@@ -105,7 +106,6 @@ def mirrors(metadata: ArrayMetadata) -> Storage:
 
 def applied(storage: Storage, disks: list[str], *, take_apart: bool = False) -> volumes.AppliedStorage:
     plan = volumes.plan(storage, volumes.observe(disks), take_apart=take_apart)
-    assert as_text(plan)
     done = volumes.apply(plan)
     settle()
     return done
@@ -306,7 +306,7 @@ def test_a_plan_is_outdated_when_something_else_runs(pair: list[str]) -> None:
     with pytest.raises(PlanOutdated):
         volumes.apply(early)
     volumes.stop(volumes.observe(pair))
-    with pytest.raises(PlanOutdated, match="ran upon it, and now nothing does") as outdated:
+    with pytest.raises(PlanOutdated, match=r"logical volume vg0-root .* ran upon it and doesn't any more") as outdated:
         volumes.apply(plan)
     assert outdated.value.disk is DiskState.UNCHANGED
 
@@ -325,17 +325,37 @@ def test_a_group_elsewhere_is_never_touched(pair: list[str]) -> None:
         assert [row["vg_name"] for row in oracles.lvm("vgs", "vg_name")] == ["taken"]
 
 
-def test_a_group_on_whole_disks_that_is_also_elsewhere_is_left_whole(pair: list[str]) -> None:
+# Of another machine's group LVM says nothing unless it is asked for such.
+@pytest.mark.parametrize("owner", [(), ("--systemid", "another-machine")], ids=["ours", "another-machines"])
+def test_a_group_on_whole_disks_that_is_also_elsewhere_is_left_whole(pair: list[str], owner: tuple[str, ...]) -> None:
     ours, theirs = pair
     output("pvcreate", "-y", *pair)
-    output("vgcreate", "whole", *pair)
+    output("vgcreate", "--yes", *owner, "whole", *pair)
     settle()
     try:
         with pytest.raises(DeviceBusy, match=f"volume group whole is also on {theirs}"):
             volumes.plan(Storage(disks=(PLAIN,)), volumes.observe([ours]), take_apart=True)
+        with pytest.raises(NameTaken):
+            volumes.plan(group_on(1, "whole"), volumes.observe([ours]), take_apart=True)
     finally:
-        output("vgremove", "--yes", "whole")
-        output("pvremove", "--yes", *pair)
+        for disk in pair:
+            output("wipefs", "--all", "--force", disk)
+        settle()
+
+
+def test_a_stopped_array_is_not_robbed_of_a_member_because_it_has_a_spare(
+    pair: list[str], large_sectors: list[str]
+) -> None:
+    disks = [*pair, large_sectors[0]]
+    # The last one is the spare.
+    argv = ("--run", "--level=5", "--raid-devices=2", "--spare-devices=1", "--metadata=1.2", "--assume-clean")
+    output("mdadm", "--create", "/dev/md127", *argv, *disks)
+    settle()
+    output("mdadm", "--stop", "/dev/md127")
+    seen = volumes.observe([disks[1], disks[2]])
+    assert [(array.devices, len(array.members), array.spares) for array in seen.arrays] == [(2, 2, 1)]
+    with pytest.raises(DeviceBusy, match="of level raid5 has 1 members that aren't on these disks"):
+        volumes.plan(Storage(disks=(PLAIN, PLAIN)), seen, take_apart=True)
 
 
 def test_a_mirror_of_whole_disks_is_not_started_again_while_it_is_taken_apart(pair: list[str]) -> None:
@@ -397,8 +417,7 @@ def test_cancelling_leaves_nothing(pair: list[str], during: Phase) -> None:
         volumes.apply(plan, cancel=cancel, sink=sink)
     assert nothing_runs(pair)
     assert not any(oracles.has_table(disk) for disk in pair)
-    with suppress(DiskError):
-        volumes.apply(plan)
+    applied(group_on_mirror(SEED), pair)
 
 
 def test_a_path_of_a_multipath_map_is_refused_by_name(pair: list[str]) -> None:
@@ -464,6 +483,75 @@ def test_what_somebody_uses_is_not_erased_before_that_is_known(pair: list[str], 
         assert [oracles.blkid(each) for each in done.nodes.values()] == before
     settle()
     volumes.apply(plan)
+
+
+def test_an_array_that_a_program_has_open_is_not_erased_before_that_is_known(pair: list[str]) -> None:
+    """It needn't have claimed it; the kernel would refuse to stop it, when what is on it is gone."""
+    done = applied(mirrors(ArrayMetadata.AT_THE_START), pair)
+    plan = volumes.plan(Storage(disks=(PLAIN, PLAIN)), volumes.observe(pair), take_apart=True)
+    with used_elsewhere(done.nodes["system"], "open"):
+        with pytest.raises(DeviceBusy, match=r"array md\d+ \(.*\) is open in bash \(pid \d+\)") as busy:
+            volumes.apply(plan)
+        assert busy.value.disk is DiskState.UNCHANGED
+        assert oracles.blkid(done.nodes["system"])["LABEL"] == "system"
+    settle()
+    volumes.apply(plan)
+
+
+@pytest.mark.parametrize("how", ["namespace", "open"])
+def test_volumes_that_stay_as_they_are_are_not_given_to_be_filled_while_somebody_uses_them(
+    pair: list[str], how: str
+) -> None:
+    done = applied(group_on_mirror(SEED), pair)
+    plan = volumes.plan(group_on_mirror(SEED), volumes.observe(pair))
+    assert plan.is_empty
+    with (
+        used_elsewhere(done.nodes["vg-m/root"], how),
+        pytest.raises(DeviceBusy, match=r"logical volume vg--m-root \(.*\) is in use"),
+        volumes.stage(plan),
+    ):
+        pass
+    assert volumes.apply(plan).nodes == done.nodes
+
+
+def test_a_name_is_given_to_one_of_two_groups_that_are_made_at_one_moment(
+    pair: list[str], large_sectors: list[str]
+) -> None:
+    storages = [group_on(2), group_on_mirror(SEED)]
+    storages[1] = replace(
+        storages[1],
+        arrays=(replace(storages[1].arrays[0], member_of="vg0"),),
+        groups=(replace(storages[1].groups[0], name="vg0"),),
+    )
+    disks = (pair, large_sectors)
+    plans = [volumes.plan(each, volumes.observe(on)) for each, on in zip(storages, disks, strict=True)]
+
+    def attempt(plan: StoragePlan) -> DiskError | None:
+        try:
+            volumes.apply(plan)
+        except DiskError as error:
+            return error
+        return None
+
+    with ThreadPoolExecutor() as threads:
+        (refused,) = (error for error in threads.map(attempt, plans) if error)
+    assert isinstance(refused, NameTaken)
+    assert refused.disk is DiskState.UNCHANGED
+    settle()
+    assert [row["vg_name"] for row in oracles.lvm("vgs", "vg_name")] == ["vg0"]
+
+
+def test_links_to_volumes_that_are_gone_keep_no_group_from_its_name(pair: list[str]) -> None:
+    """As LVM leaves them where no udevd runs, when dmsetup removes a volume."""
+    applied(group_on(2), pair)
+    volumes.stop(volumes.observe(pair))
+    settle()
+    folder = Path("/dev/vg0")
+    assert not folder.exists()
+    folder.mkdir()
+    (folder / "root").symlink_to("../dm-77")
+    applied(group_on(2), pair)
+    assert (folder / "root").is_block_device()
 
 
 def test_a_group_that_lacks_a_member_is_not_robbed_of_the_other(pair: list[str]) -> None:

@@ -332,6 +332,14 @@ def test_nothing_is_taken_apart_beside_a_partition_that_is_kept() -> None:
         plan(storage, after, existing=Existing.REPLACE, take_apart=True)
 
 
+def test_a_spare_is_no_member_that_an_array_could_do_without_another_for() -> None:
+    members = (Member("/dev/disk0", 1), Member("/dev/disk1", 1))
+    array = FoundArray(name="theirs", uuid="x", level="raid5", metadata="", devices=2, members=members, spares=1)
+    with pytest.raises(DeviceBusy, match="has 1 members that aren't on these disks"):
+        plan(GROUPED, replace(disks(GIB, GIB), arrays=(array,)))
+    assert not plan(GROUPED, replace(disks(GIB, GIB), arrays=(replace(array, spares=0),))).is_empty
+
+
 @pytest.mark.parametrize(("level", "is_refused"), [("raid0", True), ("raid5", True), ("raid1", False)])
 def test_a_stopped_array_that_would_lose_what_is_elsewhere_is_not_robbed(level: str, is_refused: bool) -> None:
     array = FoundArray(name="theirs", uuid="x", level=level, metadata="", devices=3, members=(Member("/dev/disk0", 1),))

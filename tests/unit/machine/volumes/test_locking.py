@@ -1,4 +1,4 @@
-"""What is decided before mdadm and LVM run."""
+"""Locks between applies that have no disk in common: of arrays' numbers, and of groups' names."""
 
 from __future__ import annotations
 
@@ -7,20 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from libironic_disk.errors import DeviceFailed, DeviceLocked, LayoutInvalid, ProgramFailed
+from libironic_disk.errors import DeviceFailed, DeviceLocked, ProgramFailed
 from libironic_disk.events import Cancellation
 from libironic_disk.machine import process
-from libironic_disk.machine.volumes import making
+from libironic_disk.machine.volumes import locking, making
 from libironic_disk.pure.roles import Role
 from libironic_disk.pure.volumes.facts import Member
-from libironic_disk.pure.volumes.planning import Contents, PlannedArray, PlannedGroup
+from libironic_disk.pure.volumes.planning import Contents, PlannedArray
 from libironic_disk.pure.volumes.storage import ArrayMetadata
 from libironic_disk.units import MIB
-
-
-def group(name: str) -> PlannedGroup:
-    return PlannedGroup(name=name, extent_size=4 * MIB, members=(), arrays=(), size=0, volumes=())
-
 
 ARRAY = PlannedArray(
     name="mirror",
@@ -32,21 +27,19 @@ ARRAY = PlannedArray(
 )
 
 
-def test_every_name_that_dev_has_is_refused_at_once() -> None:
-    with pytest.raises(LayoutInvalid) as refused:
-        making.check_names([group("null"), group("vg-of-nobody"), group("pts")], ())
-    assert [problem.split(":")[0] for problem in refused.value.problems] == [
-        "a volume group can't be named 'null'",
-        "a volume group can't be named 'pts'",
-    ]
+@pytest.fixture
+def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder for the locks that isn't there yet."""
+    path = tmp_path / "locks"
+    monkeypatch.setattr(locking, "_DIRECTORY", path)
+    monkeypatch.setattr(locking, "_NUMBERS_TIMEOUT", 0.1)
+    return path
 
 
 @pytest.fixture
-def lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The lock of the arrays' numbers, in a folder that isn't there yet; mdadm always fails."""
-    path = tmp_path / "lock" / "arrays"
-    monkeypatch.setattr(making, "_NUMBERS_LOCK", path)
-    monkeypatch.setattr(making, "_NUMBERS_TIMEOUT", 0.1)
+def lock(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The lock of the arrays' numbers; mdadm always fails."""
+    path = directory / "arrays"
 
     def mdadm(*argv: str, **options: object) -> process.Completed:
         with path.open() as other, pytest.raises(BlockingIOError):
@@ -78,3 +71,17 @@ def test_a_link_in_place_of_the_lock_is_not_followed(lock: Path, tmp_path: Path)
     with pytest.raises(DeviceFailed, match="opening the lock"):
         making.make_array(ARRAY, [], Cancellation())
     assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_name_is_given_to_one_at_a_time_and_others_are_free_meanwhile(directory: Path) -> None:
+    cancel = Cancellation()
+    with locking.names_locked(["vg1", "vg0"], timeout=0.1, cancel=cancel):
+        # Root alone may keep the locks.
+        assert directory.stat().st_mode & 0o777 == 0o700
+        with pytest.raises(DeviceLocked) as locked, locking.names_locked(["vg1", "vg2"], timeout=0.1, cancel=cancel):
+            pass
+        assert locked.value.device == str(directory / "group-vg1")
+        with locking.names_locked(["vg2"], timeout=0.1, cancel=cancel):
+            pass
+    with locking.names_locked(["vg0", "vg1"], timeout=0.1, cancel=cancel):
+        pass
