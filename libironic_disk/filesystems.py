@@ -12,12 +12,11 @@ import pyudev
 from libironic_disk.errors import DeviceFailed
 from libironic_disk.events import Cancellation
 from libironic_disk.machine import process
-from libironic_disk.machine.disks import observing, sysfs
+from libironic_disk.machine.disks import claims, observing, sysfs
 from libironic_disk.pure.disks.layout import FileSystem
 from libironic_disk.pure.images.superblocks import NEEDED, file_system_size
 
 _TIMEOUT: Final = 1800.0
-_UDEV_CONTROL: Final = Path("/run/udev/control")
 _UDEV_QUEUE: Final = Path("/run/udev/queue")
 
 
@@ -99,7 +98,7 @@ def read(node: str) -> Probed | None:
 
 def _ask_udev(devno: int) -> Probed | None:
     # Without the daemon its database may be left over from another boot stage; with a queue it is behind.
-    if not _UDEV_CONTROL.exists() or _UDEV_QUEUE.exists():
+    if not claims.is_udevd_there() or _UDEV_QUEUE.exists():
         return None
     try:
         device = pyudev.Devices.from_device_number(pyudev.Context(), "block", devno)

@@ -12,6 +12,7 @@ from libironic_disk import filesystems
 from libironic_disk.errors import Cancelled, DeviceFailed, NotABlockDevice, ProgramFailed
 from libironic_disk.events import Cancellation
 from libironic_disk.filesystems import Probed
+from libironic_disk.machine.disks import claims
 from libironic_disk.pure.disks import ids
 from libironic_disk.pure.disks.layout import LABEL_BYTES, SMALLEST, FileSystem
 from libironic_disk.units import KIB, MIB
@@ -140,7 +141,7 @@ def test_a_partition_is_probed_by_itself(bench: Bench) -> None:
 
 def test_what_udevd_left_behind_is_not_asked(bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     # Without the daemon's control socket its database may be from another boot stage, or of another disk of that name.
-    monkeypatch.setattr(filesystems, "_UDEV_CONTROL", tmp_path / "control")
+    monkeypatch.setattr(claims, "_UDEV_CONTROL", tmp_path / "control")
     monkeypatch.setattr("pyudev.Devices.from_device_number", lambda *arguments: pytest.fail("udev was asked"))
     node = bench.disk(16 * MIB, 512).node
     wanted = Probed(kind="vfat", label="A B", uuid="12AB-34CD")

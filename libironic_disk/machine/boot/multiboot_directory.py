@@ -7,15 +7,15 @@ reads, and is on the disk before that sector is.
 from __future__ import annotations
 
 import errno
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Final
 
-from libironic_disk.errors import DeviceBusy, DeviceFailed, MultibootDamaged, PathFailed, SwitchRefused
+from libironic_disk.errors import DeviceBusy, MultibootDamaged, PathFailed, SwitchRefused
 from libironic_disk.machine.boot import grub_directory
 from libironic_disk.machine.boot.grub_image import Platform
+from libironic_disk.machine.disks import claims
 from libironic_disk.machine.trees.mounts import mounted
 from libironic_disk.machine.trees.rootfs import RootDir
 from libironic_disk.pure.boot import grubenv, menurecord, multimenu, switching
@@ -55,18 +55,10 @@ def opened(node: str, *, read_only: bool = True) -> Iterator[RootDir]:
         DeviceBusy: it is in use.
         DeviceFailed: it can't be opened, or holds no file system that GRUB could keep its state on.
     """
-    _check_free(node)
+    if claims.is_claimed(node):
+        raise DeviceBusy(device=node, users=("a mount or another program: unmount it first",))
     with mounted(node, FILESYSTEM, read_only=read_only) as descriptor:
         yield RootDir(descriptor, tree=node)
-
-
-def _check_free(node: str) -> None:
-    try:
-        os.close(os.open(node, os.O_RDONLY | os.O_EXCL | os.O_CLOEXEC))
-    except OSError as error:
-        if error.errno == errno.EBUSY:
-            raise DeviceBusy(device=node, users=("a mount or another program: unmount it first",)) from error
-        raise DeviceFailed(device=node, action="opening", reason=error.strerror or str(error)) from error
 
 
 def prepare(

@@ -11,14 +11,14 @@ import errno
 import fcntl
 import os
 import time
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from libironic_disk.errors import DeviceBusy, DeviceFailed, DeviceLocked, DeviceReadOnly, DiskError
 from libironic_disk.events import Cancellation
 from libironic_disk.machine import process
-from libironic_disk.machine.disks import disk_io, shortage, sysfs
+from libironic_disk.machine.disks import disk_io, shortage, sysfs, users
 from libironic_disk.machine.disks.sysfs import BlockNode
 
 _NAP = 0.005
@@ -73,7 +73,7 @@ def _lock(fd: int, device: str, timeout: float, cancel: Cancellation | None) -> 
             return
         except BlockingIOError:
             if time.monotonic() >= deadline:
-                raise DeviceLocked(device=device, waited=timeout, holders=_lock_holders(fd)) from None
+                raise DeviceLocked(device=device, waited=timeout, holders=users.lock_holders(fd)) from None
             if cancel is not None:
                 cancel.check("waiting for the lock")
             time.sleep(_NAP)
@@ -126,6 +126,21 @@ def let_udevd_notice() -> None:
             process.run("udevadm", "control", "--ping", f"--timeout={_PING_TIMEOUT}", timeout=_PING_TIMEOUT + 1)
 
 
+def is_claimed(node: str) -> bool:
+    """Whether a mount, in whatever namespace, a device that is built upon it or a program has claimed a device.
+
+    Raises:
+        DeviceFailed: it can't be opened.
+    """
+    try:
+        os.close(os.open(node, os.O_RDONLY | os.O_EXCL | os.O_CLOEXEC))
+    except OSError as error:
+        if error.errno == errno.EBUSY:
+            return True
+        raise DeviceFailed(device=node, action="opening", reason=error.strerror or str(error)) from error
+    return False
+
+
 def check_file_unused(path: str) -> None:
     """Prove that no loop device has a plain file attached: through one, a part of it may be mounted.
 
@@ -133,7 +148,7 @@ def check_file_unused(path: str) -> None:
         DeviceBusy: names the loop devices.
     """
     file = os.stat(path)
-    users = []
+    attached = []
     for backing in Path("/sys/block").glob("loop*/loop/backing_file"):
         try:
             status = os.stat(backing.read_text().rstrip("\n"))
@@ -141,9 +156,9 @@ def check_file_unused(path: str) -> None:
             shortage.refuse(error, path)
             continue
         if (status.st_dev, status.st_ino) == (file.st_dev, file.st_ino):
-            users.append(f"it is attached to /dev/{backing.parts[3]}")
-    if users:
-        raise DeviceBusy(device=path, users=tuple(sorted(users)))
+            attached.append(f"it is attached to /dev/{backing.parts[3]}")
+    if attached:
+        raise DeviceBusy(device=path, users=tuple(sorted(attached)))
 
 
 def check_unused(disk: BlockNode, *, beside: Container[str] = ()) -> None:
@@ -155,12 +170,15 @@ def check_unused(disk: BlockNode, *, beside: Container[str] = ()) -> None:
         DeviceReadOnly: the disk can't be opened for writing.
         DeviceFailed: it can't be opened at all.
     """
-    users = tuple(dict.fromkeys(_users(disk, beside)))
-    if users:
-        raise DeviceBusy(device=disk.node, users=users)
-    for block in sysfs.with_partitions(disk):
-        # What still has holders has partitions of device mapper's. They claim it, so that nobody else can have.
-        if sysfs.holders(block):
+    found = tuple(dict.fromkeys(_users(disk, beside)))
+    if found:
+        raise DeviceBusy(device=disk.node, users=found)
+    blocks = sysfs.with_partitions(disk)
+    held = {block.devno for block in blocks if sysfs.holders(block)}
+    for block in blocks:
+        # What still has holders has partitions of device mapper's, or what may be there. They claim it, so that nobody
+        # else can have; and who claims a partition claims its disk.
+        if block.devno in held or (held and block.devno == disk.devno):
             continue
         node = block.node
         try:
@@ -177,7 +195,7 @@ def check_unused(disk: BlockNode, *, beside: Container[str] = ()) -> None:
 
 def _users(disk: BlockNode, beside: Container[str]) -> Iterator[str]:
     blocks = sysfs.with_partitions(disk)
-    yield from uses(blocks)
+    yield from users.uses(blocks)
     own = {block.name for block in blocks}
     for block in blocks:
         for holder in sysfs.holders(block):
@@ -194,100 +212,3 @@ def _named(holder: str) -> str:
     if maker == sysfs.MULTIPATH:
         return f"{holder}, the multipath map {name}, which is the disk to work on"
     return f"{holder}, the logical volume {name}" if maker == sysfs.LVM else holder
-
-
-def uses(blocks: Iterable[BlockNode]) -> Iterator[str]:
-    """Yield, in words, every mount and swap area on some devices."""
-    nodes = {block.devno: block.node for block in blocks}
-    for devno, mount_point in _mounts():
-        if devno in nodes:
-            yield f"{nodes[devno]} is mounted on {mount_point}"
-    for devno in _swap_areas():
-        if devno in nodes:
-            yield f"{nodes[devno]} is swapped on"
-
-
-def openers(node: str) -> Iterator[str]:
-    """Yield, in words, the programs that have a device open, of those whose descriptors ``/proc`` shows to us.
-
-    Raises:
-        DeviceFailed: this process has no descriptor, or the kernel no memory, to look with.
-    """
-    devno = os.stat(node).st_rdev
-    for process_directory in Path("/proc").glob("[0-9]*"):
-        try:
-            links = [link for link in (process_directory / "fd").iterdir() if _leads_to(link, devno)]
-            name = (process_directory / "comm").read_text(errors="replace").strip() if links else ""
-        except OSError as error:
-            # It has ended.
-            shortage.refuse(error, node)
-            continue
-        if links:
-            yield f"{name} (pid {process_directory.name})"
-
-
-def _leads_to(link: Path, devno: int) -> bool:
-    try:
-        # The name first: to ask for the status of a file of a network that is gone would be to wait for it.
-        return str(link.readlink()).startswith("/dev/") and link.stat().st_rdev == devno
-    except FileNotFoundError:
-        return False
-
-
-def _mounts() -> Iterator[tuple[int, str]]:
-    # mountinfo and not /proc/mounts: the source's name there may be any, the device number is the kernel's.
-    for line in _said_by_kernel(Path("/proc/self/mountinfo")).splitlines():
-        fields = line.split(b" ")
-        major, minor = fields[2].split(b":")
-        mount_point = fields[4].decode("unicode_escape", errors="replace")
-        yield os.makedev(int(major), int(minor)), mount_point
-        # Btrfs shows an anonymous device number; its source names a node.
-        source = fields[fields.index(b"-", 6) + 2]
-        if source.startswith(b"/dev/"):
-            try:
-                yield os.stat(source).st_rdev, mount_point
-            except OSError:
-                continue
-
-
-def _swap_areas() -> Iterator[int]:
-    for line in _said_by_kernel(Path("/proc/swaps")).decode(errors="replace").splitlines()[1:]:
-        try:
-            yield os.stat(line.split()[0].encode().decode("unicode_escape")).st_rdev
-        except OSError:
-            continue
-
-
-def _said_by_kernel(path: Path) -> bytes:
-    """Return a list of the kernel's; an empty one of a kernel that has no such list.
-
-    Raises:
-        DeviceFailed: it can't be read, and who uses what is not known then.
-    """
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        return b""
-    except OSError as error:
-        raise DeviceFailed(device=str(path), action="reading", reason=error.strerror or str(error)) from error
-
-
-def _lock_holders(fd: int) -> tuple[str, ...]:
-    """Return who holds an flock on the same inode, from /proc/locks; those of other pid namespaces show as pid 0."""
-    status = os.fstat(fd)
-    inode = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
-    found = []
-    try:
-        locks = Path("/proc/locks").read_text()
-    except OSError:
-        return ()
-    for line in locks.splitlines():
-        fields = line.split()
-        if "FLOCK" in fields and inode in fields:
-            pid = fields[fields.index("FLOCK") + 3]
-            try:
-                name = Path(f"/proc/{pid}/comm").read_text().strip()
-            except OSError:
-                name = "a process"
-            found.append(f"{name} (pid {pid})")
-    return tuple(found)

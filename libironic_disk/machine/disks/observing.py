@@ -6,13 +6,12 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Final
 
 import pyudev
 
 from libironic_disk.errors import DeviceFailed, NotABlockDevice
-from libironic_disk.machine.disks import blkid, disk_io, sysfs
+from libironic_disk.machine.disks import blkid, claims, disk_io, sysfs
 from libironic_disk.machine.disks.sysfs import BlockNode
 from libironic_disk.pure.disks.facts import DiskFacts, DiskKind, Identity, Signature, Topology
 from libironic_disk.pure.ranges import ByteRange
@@ -20,7 +19,6 @@ from libironic_disk.pure.tables.model import FoundTable, Reader
 from libironic_disk.pure.tables.reading import read_table, regions
 from libironic_disk.units import KIB, align_down
 
-_UDEV_CONTROL: Final = Path("/run/udev/control")
 _SECTOR_SIZES: Final = tuple(512 << power for power in range(8))
 
 
@@ -144,7 +142,7 @@ def _identity(disk: BlockNode) -> Identity:
     """Return who the disk is: udev's answer where there is one, as sysfs doesn't show a SCSI disk's serial number."""
     from_kernel = sysfs.identity(disk)
     # Without the daemon there is nothing to ask, and loading libudev costs more than all the rest of observing.
-    if not _UDEV_CONTROL.exists():
+    if not claims.is_udevd_there():
         return from_kernel
     try:
         properties = pyudev.Devices.from_device_number(pyudev.Context(), "block", disk.devno).properties

@@ -18,6 +18,7 @@ from typing import Final
 
 from libironic_disk.errors import DeviceBusy, DeviceFailed, DiskError, add_aftermath
 from libironic_disk.machine import syscalls
+from libironic_disk.machine.disks import claims
 from libironic_disk.pure.disks.layout import FileSystem
 from libironic_disk.pure.images.superblocks import NEEDED, beyond_itself
 
@@ -217,14 +218,7 @@ def wait_until_released(node: str, timeout: float) -> None:
         DeviceFailed: it can't be opened.
     """
     deadline = time.monotonic() + timeout
-    while True:
-        try:
-            os.close(os.open(node, os.O_RDONLY | os.O_EXCL | os.O_CLOEXEC))
-        except OSError as error:
-            if error.errno != errno.EBUSY:
-                raise DeviceFailed(device=node, action="opening", reason=error.strerror or str(error)) from error
-            if time.monotonic() > deadline:
-                raise DeviceBusy(device=node, users=("a mount that the kernel has not let go of",)) from error
-            time.sleep(_RETRY_SECONDS)
-        else:
-            return
+    while claims.is_claimed(node):
+        if time.monotonic() > deadline:
+            raise DeviceBusy(device=node, users=("a mount that the kernel has not let go of",))
+        time.sleep(_RETRY_SECONDS)

@@ -39,8 +39,8 @@ def check(wanted: StoragePlan, disks: Sequence[tuple[Plan, HeldDisk]], cancel: C
     else:
         check_running(wanted.stops, blocks, wanted.name)
         if wanted.groups:
-            naming.check_names(wanted.groups, wanted.stops)
             planner.check_names(wanted.groups, finding.group_names(blocks))
+            naming.check_names(wanted.groups, wanted.stops)
     cancel.check("checking the disks")
 
 

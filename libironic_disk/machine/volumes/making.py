@@ -16,7 +16,7 @@ from typing import Final
 from libironic_disk.errors import DeviceBusy, DeviceFailed, ProgramError
 from libironic_disk.events import Cancellation
 from libironic_disk.machine import process
-from libironic_disk.machine.disks import blkid, claims, disk_io, mapper, sysfs
+from libironic_disk.machine.disks import blkid, claims, disk_io, mapper, sysfs, users
 from libironic_disk.machine.disks.sysfs import BlockNode
 from libironic_disk.machine.volumes import locking, naming, stacking
 from libironic_disk.pure.ranges import ByteRange, edges
@@ -177,9 +177,9 @@ def check_idle(holders: Sequence[Holder], device: str) -> None:
         ProgramError: device mapper doesn't answer.
     """
     beneath = {node for holder in holders for node in holder.upon}
-    users = tuple(user for holder in holders for user in _users(holder, beneath))
-    if users:
-        raise DeviceBusy(device=device, users=users)
+    found = tuple(user for holder in holders for user in _users(holder, beneath))
+    if found:
+        raise DeviceBusy(device=device, users=found)
 
 
 def _users(holder: Holder, beneath: Container[str]) -> Iterator[str]:
@@ -190,34 +190,24 @@ def _users(holder: Holder, beneath: Container[str]) -> Iterator[str]:
     is_uppermost = not any(node in beneath for node in _nodes(holder.node))
     # udevd and its like look for a moment.
     for _ in range(_LOOKS):
-        users = tuple(_uses(holder, is_uppermost=is_uppermost))
-        if not users:
+        found = tuple(_uses(holder, is_uppermost=is_uppermost))
+        if not found:
             return
         time.sleep(_PAUSE)
-    yield from users
+    yield from found
 
 
 def _uses(holder: Holder, *, is_uppermost: bool) -> Iterator[str]:
     if holder.kind is HolderKind.ARRAY:
-        yield from (f"{holder} is open in {program}" for program in claims.openers(holder.node))
+        yield from (f"{holder} is open in {program}" for program in users.openers(holder.node))
     is_open = holder.kind is HolderKind.VOLUME and mapper.is_open(holder.name)
-    if is_uppermost and (is_open or _is_claimed(holder.node)):
+    if is_uppermost and (is_open or claims.is_claimed(holder.node)):
         yield f"{holder} is in use"
 
 
 def _nodes(node: str) -> list[str]:
     block = sysfs.block_node(sysfs.block_device_number(node))
     return [each.node for each in sysfs.with_partitions(block)]
-
-
-def _is_claimed(node: str) -> bool:
-    try:
-        os.close(os.open(node, os.O_RDONLY | os.O_EXCL | os.O_CLOEXEC))
-    except OSError as error:
-        if error.errno == errno.EBUSY:
-            return True
-        raise DeviceFailed(device=node, action="opening", reason=error.strerror or str(error)) from error
-    return False
 
 
 def take_apart(holder: Holder) -> None:

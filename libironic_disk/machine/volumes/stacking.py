@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from libironic_disk.machine.disks import claims, observing, sysfs
+from libironic_disk.machine.disks import observing, sysfs, users
 from libironic_disk.machine.disks.sysfs import BlockNode
 from libironic_disk.pure.volumes.facts import Holder, HolderKind
 
@@ -106,6 +106,6 @@ def _holder(block: BlockNode, ours: set[int]) -> Holder:
         kind=kind,
         upon=tuple(each.node for each in sysfs.beneath(block)),
         foreign=foreign(block, ours),
-        users=tuple(dict.fromkeys(claims.uses(sysfs.with_partitions(block)))),
+        users=tuple(dict.fromkeys(users.uses(sysfs.with_partitions(block)))),
         signatures=observing.signatures_on(block.node),
     )
