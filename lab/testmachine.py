@@ -41,10 +41,11 @@ _PROGRAMS = ("busybox-static", "kpartx", "mdadm")
 
 # What the initial RAM disk needs to reach the host's root.
 _EARLY_MODULES = ("virtio_pci", "9pnet_virtio", "9p", "overlay")
-# The rest is what nobody asks for by itself: file systems and device mapper's targets the kernel loads on demand.
+# The rest is what nobody asks for by itself: file systems and device mapper's targets the kernel loads on demand, but
+# /dev/fuse is there with its module only.
 _MODULES = (
     *("loop", "nvme", "virtio_blk", "virtio_scsi", "sd_mod", "sdhci_pci", "mmc_block"),
-    *("efivarfs", "dm_mod", "virtio_rng", "virtio_console"),
+    *("efivarfs", "dm_mod", "fuse", "virtio_rng", "virtio_console"),
 )
 # norandmaps: code is translated anew for each address that it lies at; so a program starts three times faster.
 # no_timer_check: the kernel's check of its timer panics where the host lets some ten ticks go by.

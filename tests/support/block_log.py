@@ -14,6 +14,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 from libironic_disk.pure.ranges import ByteRange
 from tests.support import dm_log
 from tests.support.disks import attach
@@ -82,13 +84,18 @@ def _exported(file: Path, log: Path, door: Path) -> Iterator[None]:
         *("--export", f"type=fuse,id=door,node-name=seen,mountpoint={door},writable=on"),
     ]
     with subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as daemon:
+        _wait_for(door, file.stat().st_size, daemon)
         try:
-            until = time.monotonic() + _PATIENCE
-            while door.stat().st_size != file.stat().st_size:
-                assert daemon.poll() is None
-                assert time.monotonic() < until
-                time.sleep(0.01)
             yield
         finally:
             daemon.terminate()
             assert daemon.wait(_PATIENCE) == 0
+
+
+def _wait_for(door: Path, size: int, daemon: subprocess.Popen[str]) -> None:
+    until = time.monotonic() + _PATIENCE
+    while door.stat().st_size != size:
+        if daemon.poll() is not None or time.monotonic() > until:
+            daemon.kill()
+            pytest.fail(f"qemu-storage-daemon shows no disk: {daemon.communicate()[1]}")
+        time.sleep(0.01)

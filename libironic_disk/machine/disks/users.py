@@ -45,7 +45,9 @@ def _leads_to(link: Path, devno: int) -> bool:
     try:
         # The name first: to ask for the status of a file of a network that is gone would be to wait for it.
         return str(link.readlink()).startswith("/dev/") and link.stat().st_rdev == devno
-    except FileNotFoundError:
+    except OSError as error:
+        # It was closed meanwhile, or its device is gone.
+        shortage.refuse(error, link)
         return False
 
 
