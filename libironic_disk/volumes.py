@@ -27,6 +27,7 @@ from libironic_disk.errors import (
     DiskState,
     LayoutInvalid,
     NotABlockDevice,
+    PlanOutdated,
     add_aftermath,
     leaving,
 )
@@ -90,7 +91,7 @@ class StagedStorage:
         if unknown := heads.keys() - {disk.plan.device for disk in self.disks}:
             raise KeyError(*sorted(unknown))
         try:
-            for array in self.plan.arrays if not self.plan.is_empty else ():
+            for array in self.plan.arrays:
                 making.check_whole(array.name, self.nodes[array.name])
             # What boots comes last: a power cut in between must leave no single disk that boots without the others.
             for disk in sorted(self.disks, key=lambda each: _boots(each.plan, heads)):
@@ -201,9 +202,11 @@ def stage(
         NotABlockDevice: one of them is a plain file, which is no disk any more when this ends. Nothing was written.
         NameTaken: another group on the machine has the name of one of these by now. Nothing was written.
         LayoutInvalid: ``/dev`` has something with the name of a group. Nothing was written.
+        TableLimit: a table can't express what was planned. Nothing was written.
         PlanOutdated: these aren't the disks that were planned for, or something else runs upon them.
         DeviceBusy: somebody uses a disk, or what runs upon it; names who.
-        DeviceLocked: somebody else kept the lock of a disk, or makes a group of one of these names.
+        DeviceLocked: somebody else kept the lock of a disk, makes a group of one of these names, or chose the number of
+            an array for a minute.
         DeviceReadOnly: a disk can't be written.
         DeviceFailed, NodeMissing: the kernel refused something.
         ProgramError: LVM or mdadm failed.
@@ -215,20 +218,22 @@ def stage(
             if each.kind is DiskKind.PLAIN_FILE and (wanted.arrays or wanted.groups):
                 raise NotABlockDevice(device=each.device, found="is a plain file, on which no volumes are made")
         process.require((*making.required_tools(wanted), *filesystems.required_tools(_file_systems(wanted))))
+        if not wanted.is_empty:
+            # Before the disks: while udevd has a disk's lock, who wants the disk must not have to wait for its name.
+            names = (group.name for group in wanted.groups)
+            stack.enter_context(locking.names_locked(names, timeout=lock_timeout, cancel=switch))
         # In the order of their nodes: two callers with disks in common never wait for each other.
         plans = sorted(wanted.disks, key=lambda disk: Path(disk.device).resolve())
         disks = [stack.enter_context(_locked(each, lock_timeout, lock_path, switch)) for each in plans]
         pairs = list(zip(plans, disks, strict=True))
-        if not wanted.is_empty:
-            names = (group.name for group in wanted.groups)
-            stack.enter_context(locking.names_locked(names, timeout=lock_timeout, cancel=switch))
-        clearing.check(wanted, pairs, switch)
+        running = _running(wanted) if wanted.is_empty else {}
+        clearing.check(wanted, pairs, running.values(), switch)
         clearing.take_apart(wanted, disks, sink)
         filled = {
             each.device: stack.enter_context(filling(each, disk, sink=sink, cancel=switch)) for each, disk in pairs
         }
         staged = tuple(filled[each.device] for each in wanted.disks)
-        with _volumes(wanted, filled, [disk.block for disk in disks], sink, switch) as nodes:
+        with _volumes(wanted, filled, [disk.block for disk in disks], running, sink, switch) as nodes:
             yield StagedStorage(plan=wanted, disks=staged, nodes=nodes)
 
 
@@ -262,6 +267,7 @@ def stop(facts: StorageFacts) -> None:
     Raises:
         DeviceBusy: something else runs there too, or one is in use or also on another disk; nothing is stopped.
         PlanOutdated: something else runs by now; nothing is stopped.
+        DeviceFailed, NotABlockDevice: a disk can't be looked at, or has gone.
         ProgramError: one of them can't be stopped.
     """
     obstacles = tuple(planner.obstacles(facts))
@@ -307,15 +313,13 @@ def _volumes(
     wanted: StoragePlan,
     filled: Mapping[str, StagedDisk],
     blocks: Sequence[BlockNode],
+    running: Mapping[str, str],
     sink: EventSink,
     cancel: Cancellation,
-) -> Iterator[dict[str, str]]:
+) -> Iterator[Mapping[str, str]]:
     """Make arrays and groups; unless all disks are finished in the end, stop them again."""
-    if wanted.is_empty and not (wanted.arrays or wanted.groups):
-        yield {}
-        return
     if wanted.is_empty:
-        yield _running(observe([disk.device for disk in wanted.disks]))
+        yield running
         return
     nodes: dict[str, str] = {}
     try:
@@ -350,13 +354,25 @@ def _finished(filled: Mapping[str, StagedDisk]) -> bool:
     return False
 
 
-def _running(facts: StorageFacts) -> dict[str, str]:
-    arrays = {array.name: array.node for array in facts.arrays if array.node}
-    volumes = {
+def _running(wanted: StoragePlan) -> dict[str, str]:
+    """Return the nodes of all arrays and volumes of an empty plan.
+
+    Raises:
+        PlanOutdated: one of them doesn't run any more, or has lost a member.
+    """
+    if not (wanted.arrays or wanted.groups):
+        return {}
+    facts = observe([disk.device for disk in wanted.disks])
+    whole = {array.uuid: array.node for array in facts.arrays if array.node and not array.lost}
+    nodes = {array.name: whole[array.uuid] for array in wanted.arrays if array.uuid in whole}
+    nodes |= {
         f"{group.name}/{volume.name}": volume.node
         for group in facts.groups
         if not group.foreign
         for volume in group.volumes
         if volume.node
     }
-    return arrays | volumes
+    gone = tuple(f"{name} doesn't run any more, or is not whole" for name, _ in _contents(wanted) if name not in nodes)
+    if gone:
+        raise PlanOutdated(device=wanted.name, differences=gone)
+    return nodes

@@ -17,7 +17,7 @@ from libironic_disk.grub import BootPlan, RootPartition, SerialConsole
 from libironic_disk.multiboot import MultibootRequest
 from libironic_disk.pure.boot.kernelparams import KernelParameters
 from libironic_disk.pure.disks.layout import FileSystem, Layout, PartitionSpec
-from libironic_disk.pure.disks.planning import Plan
+from libironic_disk.pure.disks.planning import Existing, Plan
 from libironic_disk.pure.disks.sizes import Remaining, mib
 from libironic_disk.pure.roles import Firmware, Role
 from libironic_disk.pure.tables.model import Extent, TableKind
@@ -98,7 +98,7 @@ def size_of(wanted: StoragePlan, name: str) -> int:
 
 def deploy(storage: Storage, root: str, image: str, disks: list[str]) -> None:
     """Make the volumes, write the image onto one of them, and install GRUB on every disk."""
-    wanted = volumes.plan(storage, volumes.observe(disks))
+    wanted = volumes.plan(storage, volumes.observe(disks), existing=Existing.REPLACE)
     plans = {disk.device: tuple(boot_plans(disk, wanted.grub_name(root))) for disk in wanted.disks}
     with volumes.stage(wanted) as staged:
         volumes.make_filesystems(staged)

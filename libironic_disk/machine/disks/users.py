@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 
 from libironic_disk.errors import DeviceFailed
@@ -22,29 +22,30 @@ def uses(blocks: Iterable[BlockNode]) -> Iterator[str]:
             yield f"{nodes[devno]} is swapped on"
 
 
-def openers(node: str) -> Iterator[str]:
-    """Yield, in words, the programs that have a device open, of those whose descriptors ``/proc`` shows to us.
+def openers(blocks: Iterable[BlockNode]) -> Iterator[str]:
+    """Yield, in words, the programs that have one of some devices open, of those whose descriptors ``/proc`` shows us.
 
     Raises:
         DeviceFailed: this process has no descriptor, or the kernel no memory, to look with.
     """
-    devno = os.stat(node).st_rdev
+    devnos = {block.devno for block in blocks}
     for process_directory in Path("/proc").glob("[0-9]*"):
         try:
-            links = [link for link in (process_directory / "fd").iterdir() if _leads_to(link, devno)]
+            links = [link for link in (process_directory / "fd").iterdir() if _leads_to(link, devnos)]
             name = (process_directory / "comm").read_text(errors="replace").strip() if links else ""
         except OSError as error:
             # It has ended.
-            shortage.refuse(error, node)
+            shortage.refuse(error, process_directory)
             continue
         if links:
             yield f"{name} (pid {process_directory.name})"
 
 
-def _leads_to(link: Path, devno: int) -> bool:
+def _leads_to(link: Path, devnos: Container[int]) -> bool:
     try:
-        # The name first: to ask for the status of a file of a network that is gone would be to wait for it.
-        return str(link.readlink()).startswith("/dev/") and link.stat().st_rdev == devno
+        # The name first: to ask for the status of a file of a network that is gone would be to wait for it. What a
+        # program with another root has open has more before that.
+        return "/dev/" in str(link.readlink()) and link.stat().st_rdev in devnos
     except OSError as error:
         # It was closed meanwhile, or its device is gone.
         shortage.refuse(error, link)

@@ -5,7 +5,7 @@ Then what runs upon them goes, where the plan says so, when none of the disks st
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from libironic_disk.errors import DeviceBusy, DiskError, DiskState, PlanOutdated, add_aftermath
 from libironic_disk.events import Cancellation, EventSink, Phase, phase
@@ -20,8 +20,12 @@ from libironic_disk.pure.volumes.facts import Holder
 from libironic_disk.pure.volumes.planning import StoragePlan
 
 
-def check(wanted: StoragePlan, disks: Sequence[tuple[Plan, HeldDisk]], cancel: Cancellation) -> None:
+def check(
+    wanted: StoragePlan, disks: Sequence[tuple[Plan, HeldDisk]], kept: Collection[str], cancel: Cancellation
+) -> None:
     """Prove that nothing changed since the plan was made: neither the disks, nor what runs upon them, nor names.
+
+    ``kept`` are the nodes of an empty plan's arrays and volumes, which run already.
 
     Raises:
         PlanOutdated: these aren't the disks that were planned for, or something else runs upon them.
@@ -35,7 +39,7 @@ def check(wanted: StoragePlan, disks: Sequence[tuple[Plan, HeldDisk]], cancel: C
         disk.check_same(each.fingerprint)
         check_writable(each, disk.block)
     if wanted.is_empty:
-        check_untouched(wanted.name, blocks)
+        check_kept(wanted.name, blocks, kept)
     else:
         check_running(wanted.stops, blocks, wanted.name)
         if wanted.groups:
@@ -44,14 +48,17 @@ def check(wanted: StoragePlan, disks: Sequence[tuple[Plan, HeldDisk]], cancel: C
     cancel.check("checking the disks")
 
 
-def check_untouched(name: str, disks: Sequence[BlockNode]) -> None:
-    """Prove that nobody uses disks, and what runs upon them, that stay as they are: they may be filled.
+def check_kept(name: str, disks: Sequence[BlockNode], nodes: Collection[str]) -> None:
+    """Prove that nobody uses disks that stay as they are, or what runs upon them, which may be filled.
 
     Raises:
-        DeviceBusy: somebody does.
+        DeviceBusy: somebody does, or something else than ``nodes`` runs there.
         DeviceError, ProgramError: it can't be found out.
     """
-    making.check_idle(stacking.holders(disks), name)
+    holders = stacking.holders(disks)
+    if others := tuple(holder.place for holder in holders if holder.node not in nodes):
+        raise DeviceBusy(device=name, users=others)
+    making.check_idle(holders, name)
     running = frozenset(block.name for block in stacking.running(disks))
     for disk in disks:
         claims.check_unused(disk, beside=running)

@@ -154,7 +154,7 @@ def _group(
 ) -> FoundGroup:
     # A missing one has -1 or 0 for its number.
     beneath = [os.makedev(int(row["pv_major"]), int(row["pv_minor"])) for row in rows if int(row["pv_major"]) > 0]
-    strangers = [stacking.foreign(sysfs.block_node(devno), ours) for devno in beneath]
+    strangers = [_strangers(devno, ours) for devno in beneath]
     missing = [_MISSING] * (len(beneath) < len(rows))
     return FoundGroup(
         name=rows[0]["vg_name"],
@@ -165,6 +165,14 @@ def _group(
         is_here=() in strangers,
         foreign=tuple(dict.fromkeys([*(node for nodes in strangers for node in nodes), *missing])),
     )
+
+
+def _strangers(devno: int, ours: set[int]) -> tuple[str, ...]:
+    try:
+        return stacking.foreign(sysfs.block_node(devno), ours)
+    except NotABlockDevice:
+        # Somebody has just taken it away, such as who deploys onto another disk.
+        return (_MISSING,)
 
 
 def _volumes(groups: Container[str]) -> Iterator[tuple[str, FoundVolume]]:

@@ -43,7 +43,7 @@ def required_tools(plan: StoragePlan) -> Iterable[str]:
     if plan.arrays or HolderKind.ARRAY in kinds:
         wanted.add("mdadm")
     if plan.groups:
-        wanted |= {"pvcreate", "vgcreate", "lvcreate", "dmsetup"}
+        wanted |= {"pvs", "pvcreate", "vgcreate", "lvcreate", "dmsetup"}
     if HolderKind.VOLUME in kinds:
         wanted.add("dmsetup")
     return sorted(wanted)
@@ -187,27 +187,23 @@ def _users(holder: Holder, beneath: Container[str]) -> Iterator[str]:
         yield from holder.users
         return
     # What something else is built upon is in use by that, and nobody else can have claimed it.
-    is_uppermost = not any(node in beneath for node in _nodes(holder.node))
+    blocks = sysfs.with_partitions(sysfs.block_node(sysfs.block_device_number(holder.node)))
+    is_uppermost = not any(block.node in beneath for block in blocks)
     # udevd and its like look for a moment.
     for _ in range(_LOOKS):
-        found = tuple(_uses(holder, is_uppermost=is_uppermost))
+        found = tuple(_uses(holder, blocks, is_uppermost=is_uppermost))
         if not found:
             return
         time.sleep(_PAUSE)
     yield from found
 
 
-def _uses(holder: Holder, *, is_uppermost: bool) -> Iterator[str]:
+def _uses(holder: Holder, blocks: Sequence[BlockNode], *, is_uppermost: bool) -> Iterator[str]:
     if holder.kind is HolderKind.ARRAY:
-        yield from (f"{holder} is open in {program}" for program in users.openers(holder.node))
+        yield from (f"{holder} is open in {program}" for program in users.openers(blocks))
     is_open = holder.kind is HolderKind.VOLUME and mapper.is_open(holder.name)
     if is_uppermost and (is_open or claims.is_claimed(holder.node)):
         yield f"{holder} is in use"
-
-
-def _nodes(node: str) -> list[str]:
-    block = sysfs.block_node(sysfs.block_device_number(node))
-    return [each.node for each in sysfs.with_partitions(block)]
 
 
 def take_apart(holder: Holder) -> None:

@@ -49,7 +49,7 @@ def forget_links(group: str) -> None:
 def _goes_away(folder: Path, stopped: Container[int]) -> bool:
     try:
         links = list(folder.iterdir())
-        return bool(links) and all(_is_dangling(link) or _leads_to(link, stopped) for link in links)
+        return not folder.is_mount() and all(_is_dangling(link) or _leads_to(link, stopped) for link in links)
     except OSError:
         return False
 

@@ -52,6 +52,11 @@ class Holder:
     def __str__(self) -> str:
         return f"{self.kind} {self.name} ({self.node})"
 
+    @property
+    def place(self) -> str:
+        """In words, what runs upon what."""
+        return f"{self} runs on {', '.join(self.upon)}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoundArray:
@@ -145,4 +150,4 @@ class StorageFacts:
         """Yield, in words, what runs upon the disks."""
         lost = {array.node: f", and lost {array.lost}" for array in self.arrays if array.lost}
         for holder in self.holders:
-            yield f"{holder} runs on {', '.join(holder.upon)}{lost.get(holder.node, '')}"
+            yield f"{holder.place}{lost.get(holder.node, '')}"

@@ -220,7 +220,7 @@ def obstacles(facts: StorageFacts) -> Iterator[str]:
     """Yield, in words, what runs upon some disks and is never stopped, and why."""
     for holder in facts.holders:
         if holder.kind not in _STOPPABLE:
-            yield f"{holder} runs on {', '.join(holder.upon)} and is never taken apart"
+            yield f"{holder.place} and is never taken apart"
         if holder.foreign:
             yield f"{holder} is also on {', '.join(holder.foreign)}, which isn't among these disks"
         yield from holder.users
