@@ -8,21 +8,18 @@ from __future__ import annotations
 
 import os
 import subprocess
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
-
 from libironic_disk.pure.ranges import ByteRange
 from tests.support import dm_log
 from tests.support.disks import attach
+from tests.support.exports import exported
 from tests.support.write_log import WriteLog
 
 _ROOM = 1 << 40
-_PATIENCE = 20.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,34 +65,12 @@ def logged_disks(file: Path, places: Sequence[ByteRange], sector_size: int = 512
             path.touch()
         # Holes until they are written.
         os.truncate(log, _ROOM)
-        releases.enter_context(_exported(file, log, door))
+        nodes = (
+            f"driver=file,node-name=disk,filename={file},discard=unmap",
+            f"driver=file,node-name=notes,filename={log}",
+            # The number of entries is in the log's first sector, which is written anew after so many of them.
+            "driver=blklogwrites,node-name=seen,file=disk,log=notes,log-super-update-interval=1",
+        )
+        releases.enter_context(exported(door, file.stat().st_size, *nodes))
         disks = [releases.enter_context(attach(door, sector_size, place=(place.start, place.size))) for place in places]
         yield tuple(LoggedDisk(node=disk.node, file=file, log=log, sector_size=sector_size) for disk in disks)
-
-
-@contextmanager
-def _exported(file: Path, log: Path, door: Path) -> Iterator[None]:
-    argv = [
-        "qemu-storage-daemon",
-        *("--blockdev", f"driver=file,node-name=disk,filename={file},discard=unmap"),
-        *("--blockdev", f"driver=file,node-name=notes,filename={log}"),
-        # The number of entries is in the log's first sector, which is written anew after so many of them.
-        *("--blockdev", "driver=blklogwrites,node-name=seen,file=disk,log=notes,log-super-update-interval=1"),
-        *("--export", f"type=fuse,id=door,node-name=seen,mountpoint={door},writable=on"),
-    ]
-    with subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as daemon:
-        _wait_for(door, file.stat().st_size, daemon)
-        try:
-            yield
-        finally:
-            daemon.terminate()
-            assert daemon.wait(_PATIENCE) == 0
-
-
-def _wait_for(door: Path, size: int, daemon: subprocess.Popen[str]) -> None:
-    until = time.monotonic() + _PATIENCE
-    while door.stat().st_size != size:
-        if daemon.poll() is not None or time.monotonic() > until:
-            daemon.kill()
-            pytest.fail(f"qemu-storage-daemon shows no disk: {daemon.communicate()[1]}")
-        time.sleep(0.01)
