@@ -34,11 +34,14 @@ from libironic_disk.pure.tables.model import TableKind
 from libironic_disk.units import MIB
 from tests.conftest import Bench
 from tests.support import oracles
+from tests.support.inside import is_inside
 from tests.support.udevd import QUEUE, let_udevd_look, send_change, settle, under_udevd, until
 
 pytestmark = pytest.mark.loopdevice
 
-ROUNDS = 200
+# In the machine there are two udevds, and it has to emulate both: 200 rounds took 31 minutes. There it is the 500 rounds
+# of tests/machines/inside/test_udevd_races.py, with one, that count.
+ROUNDS = 20 if is_inside() else 200
 DISK_SIZE = 64 * MIB
 SLOW = 1.5
 
@@ -115,7 +118,7 @@ def test_udevd_takes_no_node_while_a_disk_is_staged_or_when_it_is_released(bench
 
 
 class Repartitioned(TypedDict):
-    """What 200 rounds found wrong, and how much went on beside them."""
+    """What the rounds found wrong, and how much went on beside them."""
 
     problems: list[str]
     looks: int
@@ -123,7 +126,7 @@ class Repartitioned(TypedDict):
 
 
 def repartition(node: str) -> Repartitioned:
-    """Make a disk anew 200 times while others look at it and udevd works."""
+    """Make a disk anew again and again while others look at it and udevd works."""
     problems: list[str] = []
     nodes: Mapping[int, str] = {}
     made: dict[str, int] = {}
@@ -190,7 +193,7 @@ def busy(node: str) -> Iterator[tuple[Path, Path]]:
 
 
 @pytest.mark.timeout(300)
-def test_200_repartitions_in_a_row_under_load_lose_no_node(bench: Bench) -> None:
+def test_repartitions_in_a_row_under_load_lose_no_node(bench: Bench) -> None:
     done = under_udevd(repartition, bench.disk(DISK_SIZE, 512).node)
     assert done["problems"] == []
     assert done["looks"] > ROUNDS
