@@ -39,8 +39,8 @@ from tests.support.udevd import QUEUE, let_udevd_look, send_change, settle, unde
 
 pytestmark = pytest.mark.loopdevice
 
-# In the machine there are two udevds, and it has to emulate both: 200 rounds took 31 minutes. There it is the 500 rounds
-# of tests/machines/inside/test_udevd_races.py, with one, that count.
+# In the machine there are two udevds, both emulated: 200 rounds took 31 minutes. There those that
+# count are the 500 rounds with one udevd (tests/machines/inside/test_udevd_races.py).
 ROUNDS = 20 if is_inside() else 200
 DISK_SIZE = 64 * MIB
 SLOW = 1.5
