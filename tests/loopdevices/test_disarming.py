@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +24,8 @@ from libironic_disk.units import KIB, MIB
 from tests.conftest import Bench
 from tests.support import oracles
 from tests.support.disks import LoopDisk
+from tests.unit.pure.tables.disks import disk_of
+from tests.unit.pure.tables.forging import forge_entry
 
 pytestmark = pytest.mark.loopdevice
 
@@ -130,18 +131,12 @@ def test_what_an_old_table_says_of_places_that_no_partition_can_have_keeps_nobod
 
 def forge_first_partition(disk: LoopDisk, lba: int) -> None:
     """Have the first partition of both copies of the GPT lie in one sector, with checksums that are right."""
-    with Path(disk.node).open("r+b", buffering=0) as node:
-        fd = node.fileno()
-        for header_at in (512, 32 * MIB - 512):
-            header = bytearray(os.pread(fd, 512, header_at))
-            entries_at = int.from_bytes(header[72:80], "little") * 512
-            entries = bytearray(os.pread(fd, 128 * 128, entries_at))
-            entries[32:48] = lba.to_bytes(8, "little") * 2
-            header[88:92] = zlib.crc32(entries).to_bytes(4, "little")
-            header[16:20] = bytes(4)
-            header[16:20] = zlib.crc32(header[:92]).to_bytes(4, "little")
-            os.pwrite(fd, entries, entries_at)
-            os.pwrite(fd, header, header_at)
+    forged = disk_of(Path(disk.node))
+    before = len(forged.extents)
+    forge_entry(forged, 1, 32, lba.to_bytes(8, "little") * 2)
+    with opened(disk.node) as fd:
+        for offset, data in forged.extents[before:]:
+            os.pwrite(fd, data, offset)
         os.fsync(fd)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Final
@@ -51,16 +51,13 @@ def arrays(
     marked = {
         Member(facts.path, found.partition) for facts, _ in disks for found in facts.signatures if found.kind == _MEMBER
     }
-    by_uuid: dict[str, tuple[dict[str, str], list[Member]]] = {}
+    by_uuid: dict[str, tuple[dict[str, str], dict[Member, str]]] = {}
     for devno, member in members.items():
         if member in marked:
-            words = _examined(sysfs.block_node(devno).node)
-            by_uuid.setdefault(words.get("MD_UUID", ""), (words, []))[1].append(member)
-    nodes = {member: sysfs.block_node(devno).node for devno, member in members.items()}
-    return tuple(
-        replace(_array(words, found, holders, members), spares=sum(_is_spare(nodes[member]) for member in found))
-        for words, found in by_uuid.values()
-    )
+            node = sysfs.block_node(devno).node
+            words = _examined(node)
+            by_uuid.setdefault(words.get("MD_UUID", ""), (words, {}))[1][member] = node
+    return tuple(_array(words, found, holders, members) for words, found in by_uuid.values())
 
 
 def _examined(node: str) -> dict[str, str]:
@@ -69,21 +66,21 @@ def _examined(node: str) -> dict[str, str]:
     return dict(line.split("=", 1) for line in said.decode(errors="replace").splitlines() if "=" in line)
 
 
-def _is_spare(node: str) -> bool:
-    # In the words for programs there is nothing of it.
-    said = process.run("mdadm", "--examine", "--brief", node, timeout=_TIMEOUT, ok=(0, 1)).stdout
-    return b"spares=1" in said.split()
+def _spares(nodes: Iterable[str]) -> int:
+    # In the words for programs there is nothing of them.
+    said = process.run("mdadm", "--examine", "--brief", *nodes, timeout=_TIMEOUT, ok=(0, 1)).stdout
+    return sum(int(word.removeprefix(b"spares=")) for word in said.split() if word.startswith(b"spares="))
 
 
 def _array(
-    words: Mapping[str, str], found: Sequence[Member], holders: Sequence[Holder], members: Mapping[int, Member]
+    words: Mapping[str, str], found: Mapping[Member, str], holders: Sequence[Holder], members: Mapping[int, Member]
 ) -> FoundArray:
     running = next(
         (
             holder
             for holder in holders
             if holder.kind is HolderKind.ARRAY
-            and set(found) & {members.get(sysfs.block_device_number(node)) for node in holder.upon}
+            and found.keys() & {members.get(sysfs.block_device_number(node)) for node in holder.upon}
         ),
         None,
     )
@@ -95,6 +92,7 @@ def _array(
         metadata=sysfs.word(block, "md/metadata_version") if block else "",
         devices=int(words.get("MD_DEVICES", "0")),
         members=tuple(sorted(found)),
+        spares=_spares(found.values()),
         node=block.node if block else "",
         size=sysfs.size(block) if block else 0,
         lost=(stacking.lost(block) or "") if block else "",
